@@ -1,0 +1,70 @@
+"""Fixtures shared by all tests."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+
+def _define_missing_torchvision_operators() -> None:
+    """Let torchvision's models import beside a CPU-only torch of another build.
+
+    A torchvision wheel built for CUDA registers no operators beside a CPU torch, and
+    its import then fails on two names. Tests only: the product imports torchvision
+    lazily and explains.
+    """
+    import torch
+
+    for schema in (
+        "nms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+        "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
+    ):
+        try:
+            torch.library.Library("torchvision", "FRAGMENT").define(schema)
+        except RuntimeError:
+            return
+
+
+@pytest.fixture(scope="session")
+def torchvision_importable() -> None:
+    """Make ``import torchvision`` work, or skip."""
+    try:
+        import torchvision  # noqa: F401
+    except (ImportError, RuntimeError):
+        import sys
+
+        for name in [m for m in sys.modules if m.startswith("torchvision")]:
+            del sys.modules[name]
+        _define_missing_torchvision_operators()
+        pytest.importorskip("torchvision", exc_type=Exception)
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """Folder of the real data sets, or skip."""
+    folder = Path(
+        os.environ.get("NAPARI_EMBED_SHARED_DATA", REPOSITORY.parent / "shared/data")
+    )
+    if not (folder / "fashion10k_test.npz").is_file():
+        pytest.skip("the real data sets are not here (NAPARI_EMBED_SHARED_DATA)")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def fashion10k(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
+    """Fashion-MNIST's 10,000 test images (uint8) and labels."""
+    with np.load(shared_data / "fashion10k_test.npz", allow_pickle=False) as data:
+        return data["images"], data["labels"]
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    """Return a generator with a fresh seed that is printed when a test fails."""
+    seed = int(os.environ.get("NAPARI_EMBED_SEED", np.random.SeedSequence().entropy % 2**32))
+    print(f"NAPARI_EMBED_SEED={seed}")
+    return np.random.default_rng(seed)
