@@ -65,6 +65,8 @@ def fashion10k(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
 @pytest.fixture
 def rng() -> np.random.Generator:
     """Return a generator with a fresh seed that is printed when a test fails."""
-    seed = int(os.environ.get("NAPARI_EMBED_SEED", np.random.SeedSequence().entropy % 2**32))
+    seed = int(
+        os.environ.get("NAPARI_EMBED_SEED", np.random.SeedSequence().entropy % 2**32)
+    )
     print(f"NAPARI_EMBED_SEED={seed}")
     return np.random.default_rng(seed)

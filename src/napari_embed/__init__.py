@@ -24,7 +24,7 @@ _HOME = {
     "errors": "napari_embed",
     "neighbor_graph": "napari_embed.tsne",
 }
-__all__ = ["__version__", *sorted(_HOME)]  # noqa: PLE0604
+__all__ = ["__version__", *sorted(_HOME)]
 
 
 def __getattr__(name: str) -> Any:
