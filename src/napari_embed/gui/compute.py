@@ -1,0 +1,241 @@
+"""The computing half of the controller: settings, requests, live map. No Qt."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from napari_embed.errors import EmbedError
+from napari_embed.gui.jobs import ComputeQueue, JobRequest
+from napari_embed.gui.live import LivePositions
+from napari_embed.gui.state import STAGES, Message, Stage, StageView
+from napari_embed.gui.summary import (
+    ComputeSettings,
+    Snapshot,
+    embeddings_name,
+    projection_name,
+    stage_views,
+)
+
+if TYPE_CHECKING:
+    from napari_embed.gui.controller import Controller
+
+__all__ = ["Compute"]
+
+
+class Compute:
+    """Turns settings into jobs and their reports into the controller's state.
+
+    Parameters
+    ----------
+    controller
+        Whose state is kept.
+    queue
+        Runs the jobs.
+    """
+
+    def __init__(self, controller: Controller, queue: ComputeQueue) -> None:
+        self._controller = controller
+        self.queue = queue
+        self.settings = ComputeSettings()
+        self._live: LivePositions | None = None
+        self._live_name = ""
+        self._target: Path | None = None
+        self._run_all = False
+        queue.changed.connect(self._changed)
+        queue.finished.connect(self._finished)
+        queue.stopped.connect(self._stopped)
+        queue.reported.connect(self._reported)
+
+    # --- wishes ------------------------------------------------------------------
+
+    def set_settings(self, settings: ComputeSettings) -> None:
+        """Take new settings; cards whose result no longer fits become stale."""
+        self.settings = settings
+        self._changed()
+
+    def adopt(self, snapshot: Snapshot) -> None:
+        """Take over the encoder that an opened project was embedded with."""
+        done = [
+            key.split("/", 1)[1]
+            for key, entry in snapshot.stages.items()
+            if key.startswith("embeddings/") and entry.state in ("sealed", "partial")
+        ]
+        if not done or snapshot.own_vectors:
+            return
+        entry = snapshot.stages[f"embeddings/{done[0]}"]
+        encoder = (entry.params or {}).get("encoder", done[0])
+        self.settings = replace(
+            self.settings, embed=replace(self.settings.embed, encoder=str(encoder))
+        )
+
+    def create(self, source: Path | None, target: Path) -> None:
+        """Make a project of ``source`` (None: the bundled sample) at ``target``."""
+        self._target = target
+        arguments = {
+            "path": str(target),
+            "source": "sample" if source is None else str(source.absolute()),
+        }
+        self.queue.start([JobRequest("create", "create", arguments)])
+
+    def start(self, stages: Sequence[Stage]) -> None:
+        """Compute these stages, in order."""
+        snapshot = self._controller.snapshot
+        if snapshot is None or self.queue.busy:
+            return
+        for stage in stages:
+            self.queue.dismiss(stage)
+        self._run_all = len(stages) > 1
+        self.queue.start([self._request(stage, snapshot) for stage in stages])
+
+    def run_all(self) -> None:
+        """Compute what is missing or stale, up to the map; all of it when all is done.
+
+        Stages whose results still fit are finished by the engine at once.
+        """
+        self.start(STAGES)
+
+    def start_stage(self, stage: Stage) -> None:
+        """Compute one stage, and before it what it needs."""
+        views = {v.stage: v for v in self.stage_views()}
+        index = STAGES.index(stage)
+        first = next(
+            (i for i in range(index) if views[STAGES[i]].status != "done"), index
+        )
+        self.start(STAGES[first : index + 1])
+
+    def pause(self) -> None:
+        """Let the running job wait."""
+        self.queue.pause()
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self.queue.resume()
+
+    def cancel(self) -> None:
+        """Stop the running job; finished work is kept."""
+        self.queue.cancel()
+
+    def stop(self) -> None:
+        """End the running projection now and keep its map."""
+        self.queue.stop()
+
+    def dismiss(self, stage: str) -> None:
+        """Take a card's message away."""
+        self.queue.dismiss(stage)
+
+    def use_default_encoder(self) -> None:
+        """Go back to the encoder that needs no download."""
+        embed = replace(self.settings.embed, encoder="descriptor", weights=None)
+        self.set_settings(replace(self.settings, embed=embed))
+
+    # --- requests ----------------------------------------------------------------
+
+    def _request(self, stage: Stage, snapshot: Snapshot) -> JobRequest:
+        embeddings = embeddings_name(
+            self.settings.embed.encoder, own_vectors=snapshot.own_vectors
+        )
+        arguments: dict[str, Any] = {"path": str(snapshot.info.path)}
+        if stage == "embed":
+            arguments["params"] = self.settings.embed.to_dict()
+            return JobRequest(stage, "embed", arguments)
+        arguments["embeddings"] = embeddings
+        if stage == "neighbors":
+            arguments["params"] = self.settings.neighbors.to_dict()
+            return JobRequest(stage, "neighbors", arguments)
+        params = self.settings.projection
+        arguments["params"] = params.to_dict()
+        name = arguments["name"] = projection_name(snapshot, self.settings)
+        n, d = snapshot.info.n_items, params.n_components
+        return JobRequest(
+            stage, "project", arguments, before=lambda: self._start_live(n, d, name)
+        )
+
+    # --- live map ----------------------------------------------------------------
+
+    def _start_live(self, n: int, d: int, name: str) -> dict[str, Any]:
+        self._end_live()
+        self._controller.kl_reported.emit(0, math.nan)
+        try:
+            self._live = LivePositions(n, d)
+        except EmbedError as error:
+            # The map is computed all the same; it is shown when it is done.
+            self._controller.tell(Message(str(error), level="warning"))
+            return {}
+        self._live_name = name
+        return {"positions": self._live.name}
+
+    def poll_live(self) -> bool:
+        """Show positions that are new; return whether there were any."""
+        positions = self._live.poll() if self._live is not None else None
+        if positions is None:
+            return False
+        self._controller.show_live(positions, self._live_name)
+        return True
+
+    @property
+    def live(self) -> bool:
+        """Whether a map is being computed in view."""
+        return self._live is not None
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.close()
+            self._live = None
+
+    # --- reports -----------------------------------------------------------------
+
+    def stage_views(self) -> tuple[StageView, ...]:
+        """Return the three cards."""
+        return stage_views(self._controller.snapshot, self.queue.runs, self.settings)
+
+    def _changed(self) -> None:
+        run = self.queue.runs.get("create")
+        changes: dict[str, Any] = {"stages": self.stage_views()}
+        if run is not None and run.status in ("running", "cancelling"):
+            changes["opening"] = run.progress
+        self._controller.update(**changes)
+
+    def _finished(self, stage: str, result: dict[str, Any]) -> None:
+        if stage == "create":
+            assert self._target is not None
+            self._controller.open_project(self._target)
+        elif stage == "projection":
+            self.poll_live()
+            self._end_live()
+            name = str(result.get("name") or self._live_name)
+            self._controller.refresh(show=name)
+            if self._run_all:
+                self._controller.panel_wanted.emit("explore")
+        else:
+            self._controller.refresh()
+
+    def _stopped(self, stage: str, reason: str) -> None:
+        if stage == "create":
+            run = self.queue.runs.pop("create", None)
+            self._controller.update(busy="", opening=None)
+            if run is not None and run.message is not None:
+                self._controller.tell(run.message)
+            return
+        if stage == "projection":
+            self.poll_live()
+            self._end_live()
+        self._controller.refresh()
+
+    def _reported(self, stage: str, kind: str, data: dict[str, Any]) -> None:
+        if kind == "kl":
+            value = data.get("kl_divergence", data.get("kl"))
+            if isinstance(value, int | float):
+                self._controller.kl_reported.emit(
+                    int(data.get("iteration") or 0), float(value)
+                )
+        elif kind == "positions":
+            self.poll_live()
+
+    def close(self) -> None:
+        """End the engine process and remove shared memory."""
+        self.queue.close()
+        self._end_live()

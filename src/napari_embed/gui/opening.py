@@ -1,0 +1,49 @@
+"""Where a project of a source lives, and what a path that was dropped is."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from napari_embed.errors import InputError
+from napari_embed.gui.settings import data_folder
+from napari_embed.project.manifest import MANIFEST_NAME
+
+__all__ = ["SUFFIX", "is_project", "project_path"]
+
+SUFFIX = ".embed"
+
+
+def is_project(path: Path) -> bool:
+    """Return whether ``path`` is a project folder."""
+    return path.is_dir() and (path / MANIFEST_NAME).is_file()
+
+
+def _can_write(folder: Path) -> bool:
+    return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
+
+
+def project_path(source: Path | None, *, attempt: int = 0) -> Path:
+    """Return where to keep the project of ``source`` (None: the bundled sample).
+
+    Beside the source where that folder can be written, otherwise in the user's data
+    folder. ``attempt`` 1, 2, ... gives the next free-standing names.
+
+    Raises
+    ------
+    InputError
+        If ``source`` does not exist.
+    """
+    if source is None:
+        name, folder = "Fashion sample", data_folder()
+    else:
+        source = Path(source).expanduser().absolute()
+        if not source.exists():
+            raise InputError(
+                f"There is no {source}. Give a folder of images, an array (.npy, .npz, "
+                ".zarr), a table (.csv, .parquet) or a project (.embed)."
+            )
+        name = source.name if source.is_dir() else source.stem
+        folder = source.parent if _can_write(source.parent) else data_folder()
+    number = f" {attempt + 1}" if attempt else ""
+    return folder / f"{name}{number}{SUFFIX}"

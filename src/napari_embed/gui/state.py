@@ -1,0 +1,186 @@
+"""What the window shows, as frozen values that can be compared.
+
+The controller resolves a wish (open this, colour by that) against the project into one
+`ViewState`; views receive the old and the new one and change only what differs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+__all__ = [
+    "STAGES",
+    "ColumnInfo",
+    "ItemError",
+    "LegendEntry",
+    "Message",
+    "ProgressView",
+    "ProjectInfo",
+    "ProjectionInfo",
+    "Stage",
+    "StageView",
+    "Tool",
+    "ViewState",
+]
+
+Stage = Literal["embed", "neighbors", "projection"]
+STAGES: tuple[Stage, ...] = ("embed", "neighbors", "projection")
+Tool = Literal["pan", "box", "lasso"]
+StageStatus = Literal[
+    "missing", "partial", "stale", "done",
+    "queued", "running", "paused", "cancelling",
+]  # fmt: skip
+ACTIVE_STATUS = ("queued", "running", "paused", "cancelling")
+
+
+@dataclass(frozen=True)
+class ItemError:
+    """One image that could not be used: where it is and why."""
+
+    source: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ColumnInfo:
+    """A column of the items table that points can be coloured by."""
+
+    name: str
+    kind: Literal["category", "number"]
+
+
+@dataclass(frozen=True)
+class ProjectionInfo:
+    """A map of the project: its name and its number of dimensions (2 or 3)."""
+
+    name: str
+    n_components: int
+    title: str
+
+
+@dataclass(frozen=True)
+class ProjectInfo:
+    """What is in the open project."""
+
+    path: Path
+    name: str
+    n_items: int
+    source: str
+    has_images: bool
+    encoders: tuple[str, ...] = ()
+    projections: tuple[ProjectionInfo, ...] = ()
+    columns: tuple[ColumnInfo, ...] = ()
+    n_errors: int = 0
+    errors: tuple[ItemError, ...] = ()
+    size_bytes: int = 0
+
+    def projection(self, name: str | None) -> ProjectionInfo | None:
+        """Return the map called ``name``, or None."""
+        return next((p for p in self.projections if p.name == name), None)
+
+
+@dataclass(frozen=True)
+class ProgressView:
+    """How far a stage is; ``total`` 0 means that the end is not known."""
+
+    done: int = 0
+    total: int = 0
+    unit: str = ""
+    rate: float | None = None
+    eta_s: float | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class Message:
+    """Something to tell the user in place: cause, what was kept, one action.
+
+    ``action`` is a key the view offers as a button with ``action_label``; both are
+    empty when there is nothing to press.
+    """
+
+    text: str
+    kept: str = ""
+    level: Literal["info", "warning", "error"] = "info"
+    action: str = ""
+    action_label: str = ""
+
+
+@dataclass(frozen=True)
+class StageView:
+    """One card: state, one line of result, progress while it runs, error if any."""
+
+    stage: Stage
+    status: StageStatus = "missing"
+    summary: str = ""
+    progress: ProgressView | None = None
+    message: Message | None = None
+
+    @property
+    def active(self) -> bool:
+        """Whether a job holds this stage."""
+        return self.status in ACTIVE_STATUS
+
+
+@dataclass(frozen=True)
+class LegendEntry:
+    """One class: code in the data, name, number of items, colour, shown or not."""
+
+    code: int
+    name: str
+    count: int
+    color: tuple[float, float, float, float]
+    visible: bool = True
+
+
+@dataclass(frozen=True)
+class ViewState:
+    """Everything a view needs, arrays excluded (they travel by ``data_version``).
+
+    Attributes
+    ----------
+    project
+        The open project, or None.
+    projection
+        The map on the canvas, or None.
+    data_version
+        Grows when positions of the same map were replaced.
+    color_column, color_kind, color_limits
+        What colours the points; limits are (low, high) for numbers.
+    legend
+        Classes in order of code; empty for numbers.
+    n_loaded, n_drawn, n_selected
+        Points in the map, not hidden, selected.
+    busy
+        What is being opened, or "".
+    """
+
+    project: ProjectInfo | None = None
+    projection: ProjectionInfo | None = None
+    data_version: int = 0
+    color_column: str | None = None
+    color_kind: Literal["none", "category", "number"] = "none"
+    color_limits: tuple[float, float] = (0.0, 1.0)
+    colormap: str = "viridis"
+    legend: tuple[LegendEntry, ...] = ()
+    n_loaded: int = 0
+    n_drawn: int = 0
+    n_selected: int = 0
+    tool: Tool = "pan"
+    busy: str = ""
+    opening: ProgressView | None = None
+    message: Message | None = None
+    stages: tuple[StageView, ...] = field(
+        default_factory=lambda: tuple(StageView(s) for s in STAGES)
+    )
+
+    def stage(self, name: str) -> StageView:
+        """Return the card called ``name``."""
+        return next(s for s in self.stages if s.stage == name)
+
+    @property
+    def running(self) -> bool:
+        """Whether any stage holds a job."""
+        return any(s.active for s in self.stages)

@@ -1,0 +1,244 @@
+"""A project in the words of the window: what is in it, how far each stage is."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from napari_embed.gui.coloring import column_info
+from napari_embed.gui.jobs import Run
+from napari_embed.gui.state import (
+    STAGES,
+    ColumnInfo,
+    ItemError,
+    ProjectInfo,
+    ProjectionInfo,
+    Stage,
+    StageView,
+)
+from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
+
+__all__ = [
+    "ComputeSettings",
+    "Snapshot",
+    "embeddings_name",
+    "format_bytes",
+    "format_duration",
+    "read_snapshot",
+    "stage_views",
+]
+
+ERRORS_SHOWN = 200
+_NOT_FOR_COLOR = {"id", "source"}
+_STATUS = {"sealed": "done", "partial": "partial", "stale": "stale"}
+
+
+@dataclass(frozen=True)
+class ComputeSettings:
+    """What the three stages will be run with."""
+
+    embed: EmbedParams = field(default_factory=EmbedParams)
+    neighbors: NeighborParams = field(default_factory=NeighborParams)
+    projection: ProjectionParams = field(default_factory=ProjectionParams)
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """What was read of a project in one go.
+
+    Attributes
+    ----------
+    info
+        What the window shows of it.
+    stages
+        The ledger's entry of each stage by key ("embeddings/descriptor").
+    own_vectors
+        Whether the project brings its vectors, so that no encoder is needed.
+    """
+
+    info: ProjectInfo
+    stages: Mapping[str, Any]
+    own_vectors: bool = False
+
+
+def embeddings_name(encoder: str, *, own_vectors: bool = False) -> str:
+    """Return the name under which an encoder's vectors are stored."""
+    if own_vectors:
+        return "vectors"
+    return encoder.replace("/", "-").replace(":", "-")
+
+
+def format_bytes(n: float) -> str:
+    """Return a size for people: "3.2 MB"."""
+    for unit in ("B", "kB", "MB", "GB"):
+        if n < 1000:
+            return f"{n:.0f} {unit}" if unit == "B" or n >= 100 else f"{n:.1f} {unit}"
+        n /= 1000
+    return f"{n:.1f} TB"
+
+
+def format_duration(seconds: float) -> str:
+    """Return a time for people: "45 s", "3 min", "2 h 10 min"."""
+    if seconds < 1:
+        return "under 1 s"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    minutes = round(seconds / 60)
+    if minutes < 90:
+        return f"{minutes} min"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def _columns(project: Any) -> tuple[ColumnInfo, ...]:
+    schema = project.items(rows=slice(0, 0)).schema
+    found = []
+    for name in project.columns():
+        if name in _NOT_FOR_COLOR or name not in schema.names:
+            continue
+        info = column_info(name, str(schema.field(name).type))
+        if info is not None:
+            found.append(info)
+    # The label first: it is what people colour by.
+    return tuple(sorted(found, key=lambda c: c.name != "label"))
+
+
+def _projections(project: Any) -> tuple[ProjectionInfo, ...]:
+    found = []
+    for name in project.projection_names():
+        d = int(project.stage_info(f"projections/{name}").info.get("n_components", 0))
+        if d not in (2, 3):
+            d = project.read_projection(name).n_components
+        found.append(ProjectionInfo(name, d, name))
+    return tuple(sorted(found, key=lambda p: (-p.n_components, p.name)))
+
+
+def _errors(project: Any) -> tuple[int, tuple[ItemError, ...]]:
+    table = project.errors()
+    rows = table.slice(0, ERRORS_SHOWN).to_pylist()
+    return table.num_rows, tuple(
+        ItemError(str(row["source"]), str(row["reason"])) for row in rows
+    )
+
+
+def _source_text(project: Any) -> str:
+    spec = project.spec
+    if spec.kind == "sample":
+        return "Bundled sample of Fashion-MNIST"
+    kinds = {
+        "folder": "Folder", "table": "Table", "images": "Images", "vectors": "Vectors",
+    }  # fmt: skip
+    return f"{kinds.get(spec.kind, spec.kind)}: {spec.path}"
+
+
+def read_snapshot(project: Any) -> Snapshot:
+    """Read what the window shows of an open project; may take a second."""
+    n_errors, errors = _errors(project)
+    stages = {s.key: s for s in project.stages()}
+    encoders = tuple(
+        key.split("/", 1)[1] for key in stages if key.startswith("embeddings/")
+    )
+    info = ProjectInfo(
+        path=Path(project.path),
+        name=project.name,
+        n_items=project.n_items,
+        source=_source_text(project),
+        has_images=project.spec.kind != "vectors",
+        encoders=encoders,
+        projections=_projections(project),
+        columns=_columns(project),
+        n_errors=n_errors,
+        errors=errors,
+        size_bytes=int(project.size_on_disk()),
+    )
+    return Snapshot(info, stages, own_vectors=project.spec.kind == "vectors")
+
+
+def _keys(snapshot: Snapshot, settings: ComputeSettings) -> dict[Stage, str]:
+    name = embeddings_name(settings.embed.encoder, own_vectors=snapshot.own_vectors)
+    return {
+        "embed": f"embeddings/{name}",
+        "neighbors": f"neighbors/{name}",
+        "projection": f"projections/{projection_name(snapshot, settings)}",
+    }
+
+
+def projection_name(snapshot: Snapshot, settings: ComputeSettings) -> str:
+    """Return the name of the map that the settings describe."""
+    params = settings.projection
+    plain = f"{params.method}-{params.n_components}d"
+    name = embeddings_name(settings.embed.encoder, own_vectors=snapshot.own_vectors)
+    others = [e for e in snapshot.info.encoders if e != name]
+    return f"{name}-{plain}" if others else plain
+
+
+_WITHOUT_EFFECT = {"batch_size", "device"}
+
+
+def _differs(stored: Mapping[str, Any], wished: Mapping[str, Any]) -> bool:
+    return any(
+        key in wished and wished[key] != value
+        for key, value in stored.items()
+        if key not in _WITHOUT_EFFECT
+    )
+
+
+def _summary(stage: Stage, entry: Any, snapshot: Snapshot) -> str:
+    info, params = dict(entry.info or {}), dict(entry.params or {})
+    n = snapshot.info.n_items
+    if entry.state == "partial":
+        share = entry.chunks_done / max(entry.chunks_total, 1)
+        return f"{share:.0%} done; Start goes on from there"
+    if stage == "embed":
+        failed = (
+            f", {snapshot.info.n_errors:,} failed" if snapshot.info.n_errors else ""
+        )
+        dim = info.get("dim")
+        width = f", {dim} numbers each" if dim else ""
+        return f"{n:,} items{width}{failed}"
+    if stage == "neighbors":
+        k = info.get("k", params.get("n_neighbors"))
+        recall = info.get("recall")
+        text = f"{k} nearest of each, {info.get('metric', params.get('metric'))}"
+        if isinstance(recall, float) and math.isfinite(recall) and recall < 1:
+            text += f", {recall:.1%} found"
+        return text
+    kl = info.get("kl_divergence")
+    text = entry.key.split("/", 1)[1]
+    if isinstance(kl, int | float) and math.isfinite(kl):
+        text += f": KL {kl:.2f} after {info.get('n_iter', '?')} iterations"
+    return text
+
+
+def stage_views(
+    snapshot: Snapshot | None, runs: Mapping[str, Run], settings: ComputeSettings
+) -> tuple[StageView, ...]:
+    """Return the three cards from the ledger, the running jobs and the settings."""
+    keys = _keys(snapshot, settings) if snapshot else {}
+    wishes = {
+        "embed": settings.embed.to_dict(),
+        "neighbors": settings.neighbors.to_dict(),
+        "projection": settings.projection.to_dict(),
+    }
+    views = []
+    upstream_done = True
+    for stage in STAGES:
+        entry = snapshot.stages.get(keys[stage]) if snapshot else None
+        status: Any = "missing"
+        summary = ""
+        if entry is not None and snapshot is not None:
+            status = _STATUS.get(entry.state, "missing")
+            if status != "missing":
+                summary = _summary(stage, entry, snapshot)
+            changed = _differs(entry.params or {}, wishes[stage])
+            if status == "done" and (changed or not upstream_done):
+                status = "stale"
+        upstream_done = upstream_done and status == "done"
+        run = runs.get(stage)
+        if run is not None and run.status != "error":
+            status = run.status
+        progress, message = (run.progress, run.message) if run else (None, None)
+        views.append(StageView(stage, status, summary, progress, message))
+    return tuple(views)

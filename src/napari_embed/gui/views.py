@@ -1,0 +1,76 @@
+"""What the controller asks of a canvas: one short protocol, faked in tests."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+__all__ = ["MapView"]
+
+
+class MapView(Protocol):
+    """Points and the images beside them.
+
+    The view calls ``on_selection(count)`` after the selection changed, whoever
+    changed it.
+    """
+
+    on_selection: Callable[[int], None] | None
+
+    def show(
+        self, positions: NDArray[np.float32], *, name: str, n_components: int
+    ) -> None:
+        """Put (n, 2|3) finite positions on the canvas and look at all of them."""
+
+    def update_positions(self, positions: NDArray[np.float32]) -> None:
+        """Move the points that are shown (same n and dimensions)."""
+
+    def clear(self) -> None:
+        """Take points and images away."""
+
+    def set_thumbnails(
+        self,
+        read: Callable[[Sequence[int]], NDArray[np.uint8]] | None,
+        captions: Callable[[NDArray[np.int64]], Sequence[str]] | None = None,
+    ) -> None:
+        """Say where the images of selected points and their captions come from."""
+
+    def color_by_categories(
+        self, codes: NDArray[np.int32], palette: NDArray[np.float32]
+    ) -> None:
+        """Colour by class, -1 is missing."""
+
+    def color_by_values(
+        self, values: NDArray[np.float32], colormap: str, limits: tuple[float, float]
+    ) -> None:
+        """Colour by number."""
+
+    def color_plain(self) -> None:
+        """Give all points one colour."""
+
+    def set_visible(self, mask: NDArray[np.bool_]) -> None:
+        """Show only these points."""
+
+    def selection(self) -> NDArray[np.bool_]:
+        """Return the (n,) mask of selected points."""
+
+    def select(self, what: Any, how: str = "replace") -> None:
+        """Change the selection."""
+
+    def invert_selection(self) -> None:
+        """Select what is not selected."""
+
+    def clear_selection(self) -> None:
+        """Select nothing."""
+
+    def set_tool(self, tool: str) -> None:
+        """Choose what a drag does: "pan", "box" or "lasso"."""
+
+    def fit_selection(self) -> None:
+        """Look at the selected points, or at all."""
+
+    def close(self) -> None:
+        """Let go of timers, threads and layers."""

@@ -1,0 +1,398 @@
+"""The controller, driven without Qt, napari or an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gui_fakes import Desk, projection, stage_entry
+
+from napari_embed.arrays import Projection
+from napari_embed.errors import StoreError
+from napari_embed.gui.background import Background
+from napari_embed.gui.settings import RecentProjects
+
+MAPS = {"tsne-2d": projection(60, 2, 1), "tsne-3d": projection(60, 3, 2)}
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    return Desk(tmp_path, projections=dict(MAPS))
+
+
+@pytest.fixture
+def opened(desk: Desk) -> Desk:
+    desk.controller.open_path(desk.path)
+    return desk
+
+
+def test_opening_a_project_shows_its_3d_map_coloured_by_label(opened: Desk) -> None:
+    state = opened.state
+    assert state.project.name == "photos"
+    assert state.projection.name == "tsne-3d"
+    assert state.color_column == "label"
+    assert [(e.name, e.count) for e in state.legend] == [
+        ("cat", 20), ("dog", 20), ("owl", 20),
+    ]  # fmt: skip
+    assert (state.n_loaded, state.n_drawn, state.n_selected) == (60, 60, 0)
+    np.testing.assert_array_equal(opened.map.positions, MAPS["tsne-3d"].positions)
+    codes, palette = next(v for n, v in opened.map.calls if n == "categories")
+    assert codes.tolist() == [i % 3 for i in range(60)]
+    assert len({tuple(c) for c in palette.tolist()}) == 3
+    assert opened.map.read == opened.project.read_thumbnails
+    assert opened.engines_started == 0  # looking needs no engine
+
+
+def test_a_project_without_images_has_no_thumbnails(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, projections=dict(MAPS), kind="vectors")
+    desk.controller.open_path(desk.path)
+    assert desk.map.read is None
+
+
+def test_a_named_map_is_shown_and_an_unknown_one_is_named(opened: Desk) -> None:
+    opened.controller.open_project(opened.path, projection="tsne-2d")
+    assert opened.state.projection.name == "tsne-2d"
+    opened.controller.open_project(opened.path, projection="umap")
+    assert "umap" in opened.state.message.text
+    assert "tsne-3d" in opened.state.message.text
+
+
+def test_only_differences_reach_the_panels(opened: Desk) -> None:
+    heard = []
+    opened.controller.state_changed.connect(lambda new, old: heard.append((new, old)))
+    opened.controller.update(tool="pan")
+    assert heard == []
+    opened.controller.set_tool("lasso")
+    assert [(n.tool, o.tool) for n, o in heard] == [("lasso", "pan")]
+
+
+def test_switching_maps_keeps_selection_and_colours(opened: Desk) -> None:
+    opened.controller.select(np.arange(7))
+    opened.controller.show_projection("tsne-2d")
+    assert opened.state.projection.n_components == 2
+    assert opened.state.n_selected == 7
+    assert opened.state.color_column == "label"
+
+
+def test_items_without_position_are_hidden_never_drawn(tmp_path: Path) -> None:
+    positions = MAPS["tsne-3d"].positions.copy()
+    positions[[3, 9]] = np.nan
+    desk = Desk(tmp_path, projections={"tsne-3d": Projection(positions)})
+    desk.controller.open_path(desk.path)
+    assert np.isfinite(desk.map.positions).all()
+    assert np.flatnonzero(~desk.map.visible).tolist() == [3, 9]
+    assert (desk.state.n_loaded, desk.state.n_drawn) == (58, 58)
+    desk.controller.show_all()
+    assert np.flatnonzero(~desk.map.visible).tolist() == [3, 9]
+
+
+def test_hiding_classes_and_points(opened: Desk) -> None:
+    c = opened.controller
+    c.set_hidden_classes({1})
+    assert opened.map.visible.tolist() == [i % 3 != 1 for i in range(60)]
+    assert [e.visible for e in opened.state.legend] == [True, False, True]
+    c.select(np.array([0, 2]))
+    c.hide_selected()
+    assert opened.state.n_drawn == 38
+    assert opened.state.n_selected == 0
+    c.show_all()
+    assert opened.state.n_drawn == 60
+    assert all(e.visible for e in opened.state.legend)
+    c.select(np.array([5, 6, 7]))
+    c.isolate_selected()
+    assert np.flatnonzero(opened.map.visible).tolist() == [5, 6, 7]
+
+
+def test_hiding_nothing_hides_nothing(opened: Desk) -> None:
+    opened.controller.hide_selected()
+    opened.controller.isolate_selected()
+    assert opened.state.n_drawn == 60
+
+
+def test_numbers_colour_by_a_colormap(tmp_path: Path) -> None:
+    values = {"score": [float(i) for i in range(60)]}
+    desk = Desk(tmp_path, projections=dict(MAPS), values=values)
+    desk.controller.open_path(desk.path)
+    assert desk.state.color_kind == "none"
+    desk.controller.color_by("score")
+    desk.controller.set_colormap("magma")
+    shown, colormap, limits = next(
+        v for n, v in reversed(desk.map.calls) if n == "values"
+    )
+    assert shown.tolist() == [float(i) for i in range(60)]
+    assert (colormap, limits) == ("magma", (0.0, 59.0))
+    desk.controller.color_by(None)
+    assert desk.map.names()[-2:] == ["plain", "visible"]
+
+
+def test_an_unlabelled_label_column_colours_nothing(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, projections=dict(MAPS), values={"label": [None] * 60})
+    desk.controller.open_path(desk.path)
+    assert desk.state.color_kind == "none"
+    assert desk.state.color_column is None
+
+
+def test_what_cannot_be_opened_is_said_and_the_old_stays(opened: Desk) -> None:
+    opened.open_error = StoreError("broken.embed is damaged: no items. Restore it.")
+    opened.controller.open_project(Path("broken.embed"))
+    assert "broken.embed is damaged" in opened.state.message.text
+    assert opened.state.busy == ""
+    assert opened.state.project.name == "photos"
+
+
+def test_a_missing_path_is_said(desk: Desk, tmp_path: Path) -> None:
+    desk.controller.open_path(tmp_path / "nowhere")
+    assert "There is no" in desk.state.message.text
+    assert desk.engine.jobs == []
+
+
+def test_a_folder_becomes_a_project_beside_it(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "photos2").mkdir()
+    desk.controller.open_path(tmp_path / "photos2")
+    assert desk.engine.jobs[0].name == "create"
+    assert desk.engine.arguments[0]["path"] == str(tmp_path / "photos2.embed")
+    assert desk.state.busy
+    desk.engine.send("progress", done=10, total=0, unit="files")
+    assert desk.state.opening.done == 10
+    desk.engine.send("done", path="x")
+    assert desk.opened == [tmp_path / "photos2.embed"]
+    assert desk.state.busy == ""
+
+
+def test_opening_can_be_cancelled(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "photos2").mkdir()
+    desk.controller.open_path(tmp_path / "photos2")
+    desk.controller.cancel_opening()
+    assert desk.engine.jobs[0].wishes == ["cancel"]
+    desk.engine.send("cancelled", message="")
+    assert (desk.state.busy, desk.opened) == ("", [])
+
+
+def test_creating_that_fails_says_why(desk: Desk, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    desk.controller.open_path(tmp_path / "empty")
+    desk.engine.send("error", type="InputError", message="No images in empty.")
+    assert desk.state.message.text == "No images in empty."
+    assert desk.state.busy == ""
+    assert desk.state.project is None
+
+
+def test_run_all_runs_three_stages_and_shows_the_map(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    c = desk.controller
+    c.open_path(desk.path)
+    wanted = []
+    c.panel_wanted.connect(wanted.append)
+    c.compute.run_all()
+    assert [s.status for s in desk.state.stages] == ["running", "queued", "queued"]
+    assert [j.name for j in desk.engine.jobs] == ["embed"]
+    desk.engine.send("progress", done=30, total=60, unit="images", rate=15.0, eta_s=2.0)
+    embed = desk.state.stage("embed")
+    assert (embed.progress.done, embed.progress.eta_s) == (30, 2.0)
+    desk.engine.send("done")
+    assert desk.engine.jobs[-1].name == "neighbors"
+    assert desk.engine.arguments[-1]["embeddings"] == "descriptor"
+    desk.engine.send("done")
+    assert desk.engine.jobs[-1].name == "project"
+    desk.project.projections = dict(MAPS)
+    desk.project.stage_list = [
+        stage_entry("embeddings/descriptor"),
+        stage_entry("neighbors/descriptor"),
+        stage_entry("projections/tsne-3d", info={"n_components": 3}),
+    ]
+    desk.engine.send("done", name="tsne-3d")
+    assert desk.state.projection.name == "tsne-3d"
+    assert [s.status for s in desk.state.stages] == ["done"] * 3
+    assert wanted == ["explore"]
+    assert desk.engines_started == 1
+
+
+def live_project(tmp_path: Path) -> Desk:
+    desk = Desk(tmp_path, stages=[
+        stage_entry("embeddings/descriptor"), stage_entry("neighbors/descriptor"),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("projection")
+    return desk
+
+
+def test_the_map_is_seen_forming(tmp_path: Path) -> None:
+    from napari_embed.engine.positions import PositionsBuffer
+
+    desk = live_project(tmp_path)
+    compute = desk.controller.compute
+    assert desk.engine.jobs[-1].name == "project"
+    name = desk.engine.arguments[-1]["positions"]
+    assert Path(name).exists()
+    assert not compute.poll_live()
+    with PositionsBuffer.attach(name) as engine_side:
+        engine_side.write(projection(60, 3, 5).positions)
+        assert compute.poll_live()
+        assert not compute.poll_live()  # nothing new, nothing drawn
+        engine_side.write(projection(60, 3, 6).positions)
+        assert compute.poll_live()
+    assert desk.map.names().count("show") == 1
+    assert desk.map.names().count("update_positions") == 1
+    assert desk.state.projection.name == "tsne-3d"
+    assert desk.state.color_column == "label"
+    heard = []
+    desk.controller.kl_reported.connect(lambda i, v: heard.append((i, v)))
+    desk.engine.send("kl", iteration=50, kl_divergence=2.5)
+    assert heard == [(50, 2.5)]
+    desk.project.projections = {"tsne-3d": projection(60, 3, 6)}
+    desk.engine.send("done", name="tsne-3d")
+    # The finished map replaces the live one without a jump of the camera.
+    assert desk.map.names().count("show") == 1
+    assert not Path(name).exists()
+
+
+def test_pause_resume_and_stop_reach_the_engine(tmp_path: Path) -> None:
+    desk = live_project(tmp_path)
+    compute = desk.controller.compute
+    compute.pause()
+    assert desk.state.stage("projection").status == "paused"
+    compute.pause()
+    compute.resume()
+    assert desk.state.stage("projection").status == "running"
+    compute.stop()
+    assert desk.engine.jobs[-1].wishes == ["pause", "resume", "stop"]
+
+
+def test_cancel_forgets_what_waits_and_removes_shared_memory(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.run_all()
+    desk.controller.compute.cancel()
+    assert [s.status for s in desk.state.stages] == [
+        "cancelling", "missing", "missing",
+    ]  # fmt: skip
+    desk.engine.send("cancelled", message="")
+    assert not desk.state.running
+    assert [j.name for j in desk.engine.jobs] == ["embed"]
+    live = live_project(tmp_path / "b")
+    name = live.engine.arguments[-1]["positions"]
+    live.engine.send("cancelled", message="")
+    assert not Path(name).exists()
+
+
+def test_an_error_stops_the_chain_and_offers_one_action(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.run_all()
+    desk.engine.send("error", type="DeviceLostError", message="The engine died.")
+    message = desk.state.stage("embed").message
+    assert message.text == "The engine died."
+    assert "kept" in message.kept
+    assert message.action == "retry"
+    assert not desk.state.running
+    desk.controller.compute.start_stage("embed")
+    assert desk.state.stage("embed").status == "running"
+    assert desk.state.stage("embed").message is None
+
+
+def test_an_encoder_without_weights_offers_the_built_in_one(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("embed")
+    desk.engine.send("error", type="ModelError", message="No weights.")
+    assert desk.state.stage("embed").message.action == "use_default_encoder"
+
+
+def test_late_reports_of_an_older_job_are_dropped(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("embed")
+    desk.engine.send("error", type="ComputeError", message="first")
+    desk.controller.compute.start_stage("embed")
+    desk.engine.send("done", index=0)
+    desk.engine.send("progress", index=0, done=1, total=2)
+    assert desk.state.stage("embed").status == "running"
+    assert desk.state.stage("embed").progress.done == 0
+
+
+def test_changed_settings_make_results_stale(tmp_path: Path) -> None:
+    from dataclasses import replace
+
+    desk = Desk(tmp_path, projections=dict(MAPS), stages=[
+        stage_entry("embeddings/descriptor", params={"encoder": "descriptor"}),
+        stage_entry("neighbors/descriptor", params={"n_neighbors": 90}),
+        stage_entry("projections/tsne-3d", params={"perplexity": 30.0}),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    assert [s.status for s in desk.state.stages] == ["done"] * 3
+    compute = desk.controller.compute
+    settings = compute.settings
+    compute.set_settings(
+        replace(settings, neighbors=replace(settings.neighbors, n_neighbors=30))
+    )
+    assert [s.status for s in desk.state.stages] == ["done", "stale", "stale"]
+    # Starting the last stage does the stale one before it first.
+    compute.start_stage("projection")
+    assert [j.name for j in desk.engine.jobs] == ["neighbors"]
+
+
+def test_another_project_waits_for_the_running_job(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("embed")
+    desk.controller.open_project(desk.path)
+    assert "running" in desk.state.message.text
+    assert len(desk.opened) == 1
+
+
+def test_an_engine_that_cannot_start_is_an_error_on_the_card(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+
+    def broken() -> None:
+        raise StoreError("no engine here")
+
+    desk.controller.compute.queue._engine_factory = broken
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("embed")
+    assert desk.state.stage("embed").message.text == "no engine here"
+    assert not desk.controller.compute.queue.busy
+
+
+def test_closing_ends_everything_once(tmp_path: Path) -> None:
+    desk = live_project(tmp_path)
+    name = desk.engine.arguments[-1]["positions"]
+    desk.controller.close()
+    desk.controller.close()
+    assert desk.engine.closed
+    assert desk.project.closed
+    assert not Path(name).exists()
+    assert desk.map.names().count("close") == 1
+    desk.engine.send("done", name="tsne-3d")  # arrives too late, is ignored
+
+
+def test_only_the_newest_answer_of_a_topic_arrives() -> None:
+    waiting = []
+    background = Background(waiting.append)
+    got: list[int] = []
+    for i in range(20):
+        background.run("map", lambda i=i: i, got.append, lambda e: got.append(-1))
+    background._pool.shutdown(wait=True)
+    for call in waiting:
+        call()
+    assert got == [19]
+    background.close()
+
+
+def test_recent_projects_survive_damage(tmp_path: Path) -> None:
+    file = tmp_path / "settings" / "recent.json"
+    recent = RecentProjects(file)
+    assert recent.paths() == []
+    folders = []
+    for i in range(10):
+        (tmp_path / f"{i}.embed").mkdir()
+        folders.append((tmp_path / f"{i}.embed").resolve())
+        recent.add(folders[-1])
+    assert recent.paths() == folders[:1:-1]
+    recent.add(folders[5])
+    assert recent.paths()[0] == folders[5]
+    assert len(recent.paths()) == 8
+    file.write_text('{"not": "a list"}')
+    assert recent.paths() == []
+    file.write_bytes(b"\xff\x00")
+    assert recent.paths() == []
