@@ -1,0 +1,412 @@
+"""The points layer: one point per item, millions of them, never editable.
+
+A subclass of napari's points layer, so that layer list, controls, features, saving
+and duplicating stay napari's own. Selection, colours, visibility, picking and drawing
+are ours and cost the same for one point as for a million.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+from napari.layers import Points
+from psygnal import Signal, SignalGroup
+
+from napari_embed.errors import InputError
+
+from . import geometry, tools
+from .appearance import Appearance
+from .hooks import HookedPoints, register_visual
+from .hover import HoverRelay
+from .interaction import Interaction
+from .ordering import shuffled_order
+from .selection import MaskSelection, as_mask
+
+__all__ = ["EmbeddingPoints", "PointsSignals"]
+
+BoolMask = npt.NDArray[np.bool_]
+
+
+class PointsSignals(SignalGroup):
+    """What the points layer announces; all are emitted on the main thread."""
+
+    selection_changed = Signal()
+    visibility_changed = Signal()
+    colors_changed = Signal()
+    positions_changed = Signal()
+    clicked = Signal(int)
+    hovered = Signal(int)
+    exclude_requested = Signal()
+    tool_changed = Signal(str)
+    drawn_changed = Signal(int)
+
+
+class EmbeddingPoints(Appearance, Interaction, HookedPoints):
+    """A map of items as points.
+
+    Parameters
+    ----------
+    positions : array-like, shape (n, 2) or (n, 3)
+        Coordinates x, y(, z) of each item. Rows that are not finite are never drawn
+        or picked. ``data`` is always (n, 3) float32 in napari's order z, y, x; a 2D
+        map has z = 0.
+    name : str
+        Name in the layer list.
+    features : table, optional
+        One row per item; shown in the status bar and in napari's features table.
+    **kwargs
+        Further arguments of :class:`napari.layers.Points` that concern the layer as
+        a whole (``opacity``, ``blending``, ``visible``, ``scale``, ``metadata`` ...).
+
+    Attributes
+    ----------
+    signals : PointsSignals
+        See there.
+    """
+
+    def __init__(
+        self,
+        positions: npt.ArrayLike,
+        *,
+        name: str = "Embedding",
+        features: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        xyz = _checked(positions)
+        self.signals = PointsSignals(self)
+        self._link: Any = None
+        self._set_up(len(xyz))
+        kwargs.setdefault("canvas_size_limits", (1.0, 64.0))
+        super().__init__(np.empty((0, 3), np.float32), ndim=3, name=name, **kwargs)
+        register_visual(EmbeddingPoints)
+        self._store(xyz)
+        self._ready = True
+        self.features = pd.DataFrame(index=range(len(xyz)))
+        if features is not None:
+            self.features = features
+        self.color_uniform((0.75, 0.75, 0.78, 1.0))
+        self.refresh()
+
+    def _set_up(self, n: int) -> None:
+        """Make what napari's constructor may already ask for."""
+        self._n = n
+        self._ready = False
+        self._xyz = np.zeros((n, 3), np.float32)
+        self._bounds = np.full((2, 3), np.nan, np.float32)
+        self._finite: BoolMask | None = None
+        self._visible_points: BoolMask | None = None
+        self._pickable: tuple[BoolMask | None] | None = None
+        self._is_2d = True
+        self._tool = "pan"
+        self._last_select_tool = "lasso"
+        self._dragging = False
+        self._drawn = n
+        self._hovered = -1
+        self._matrix: npt.NDArray[np.float64] | None = None
+        self._order = shuffled_order(n)
+        self._relay = HoverRelay(self)
+        self._selection = MaskSelection(n)
+        self._selection.events.items_changed.connect(self._on_selection_changed)
+        self._set_up_appearance(n)
+
+    # -- positions
+
+    @property
+    def n_items(self) -> int:
+        """Number of points, hidden ones included."""
+        return self._n
+
+    @property
+    def positions(self) -> npt.NDArray[np.float32]:
+        """Read-only (n, 2) or (n, 3) positions x, y(, z)."""
+        view = self._xyz[:, : 2 if self._is_2d else 3]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether the map was given with two coordinates."""
+        return self._is_2d
+
+    @property
+    def bounds(self) -> npt.NDArray[np.float32]:
+        """Smallest and largest x, y, z of the finite points, (2, 3); NaN if none."""
+        return self._bounds
+
+    @property
+    def n_missing(self) -> int:
+        """Points without a finite position; they are drawn nowhere."""
+        if self._finite is None:
+            return 0
+        return self._n - int(np.count_nonzero(self._finite))
+
+    def set_positions(self, positions: npt.ArrayLike) -> None:
+        """Move all points, fast enough for a map that is being computed.
+
+        Parameters
+        ----------
+        positions : array-like, shape (n, 2) or (n, 3)
+            New x, y(, z) for the same n items in the same order.
+
+        Raises
+        ------
+        InputError
+            If the number of rows differs.
+        """
+        xyz = _checked(positions)
+        if len(xyz) != self._n:
+            raise InputError(
+                f"Found {len(xyz)} positions, expected {self._n}: each point of "
+                f"{self.name!r} stands for one item. Make a new layer instead."
+            )
+        self._store(xyz)
+        if self._link is not None:
+            self._link.positions_changed()
+        self.refresh(
+            thumbnail=False,
+            data_displayed=self._link is None,
+            highlight=False,
+            extent=True,
+        )
+        self.signals.positions_changed.emit()
+
+    def _store(self, xyz: npt.NDArray[np.float32]) -> None:
+        columns = xyz.shape[1]
+        self._is_2d = columns == 2
+        np.copyto(self._xyz[:, :columns], xyz)
+        if self._is_2d:
+            self._xyz[:, 2] = 0
+        self._data = self._xyz[:, ::-1]
+        bounds = geometry.row_bounds(self._xyz)
+        had_missing = self._finite is not None
+        self._finite = None
+        if self._n and not np.isfinite(bounds).all():
+            self._finite = np.isfinite(self._xyz).all(axis=1)
+            bounds = _finite_bounds(self._xyz[self._finite])
+        self._bounds = bounds
+        if had_missing or self._finite is not None:
+            self._pickable = None
+            self._state_changed()
+
+    @property
+    def data(self) -> npt.NDArray[np.float32]:
+        """(n, 3) positions z, y, x."""
+        return self._data
+
+    @data.setter
+    def data(self, data: npt.ArrayLike) -> None:
+        values = np.asarray(data)
+        if values.ndim == 2 and values.shape[1] in (2, 3):
+            values = values[:, ::-1]
+        if self._is_2d and values.shape[-1] == 3:
+            values = values[:, :2]
+        self.set_positions(values)
+        self.refresh(extent=False)
+
+    # -- selection
+
+    @property
+    def selected_data(self) -> MaskSelection:
+        """Selected ids, with the interface of napari's selection."""
+        return self._selection
+
+    @selected_data.setter
+    def selected_data(self, selected: Any) -> None:
+        self._selection.replace_selection(selected)
+
+    @property
+    def mask(self) -> BoolMask:
+        """Selected points as a read-only mask, bool (n,)."""
+        return self._selection.mask
+
+    @property
+    def n_selected(self) -> int:
+        """Number of selected points."""
+        return len(self._selection)
+
+    def selected_ids(self) -> npt.NDArray[np.intp]:
+        """Return the selected ids in ascending order."""
+        return self._selection.ids()
+
+    def select(self, ids: Any, how: tools.How = "replace") -> None:
+        """Change the selection.
+
+        Parameters
+        ----------
+        ids : array-like of int, or mask bool (n,)
+            Hidden points may be selected in this way.
+        how : {"replace", "add", "subtract", "intersect", "toggle"}
+            What to do with the points given.
+        """
+        given, now = as_mask(ids, self._n), self._selection.mask
+        if how == "replace":
+            pass
+        elif how == "add":
+            given |= now
+        elif how == "subtract":
+            given = now & ~given
+        elif how == "intersect":
+            given &= now
+        elif how == "toggle":
+            given ^= now
+        else:
+            raise InputError(
+                f"how is {how!r}, expected replace, add, subtract, intersect or toggle."
+            )
+        self._selection.set_mask(given)
+
+    def clear_selection(self) -> None:
+        """Select nothing."""
+        self._selection.clear()
+
+    def invert_selection(self) -> None:
+        """Select the visible points that are not selected, and only these."""
+        mask = ~self._selection.mask
+        if self.pickable is not None:
+            mask &= self.pickable
+        self._selection.set_mask(mask)
+
+    def select_all(self) -> None:
+        """Select all visible points, or none if they all are."""
+        pickable = self.pickable
+        mask = np.ones(self._n, bool) if pickable is None else pickable.copy()
+        if np.array_equal(mask, self._selection.mask):
+            mask[:] = False
+        self._selection.set_mask(mask)
+
+    def _on_selection_changed(self) -> None:
+        self._state_changed()
+        self.signals.selection_changed.emit()
+
+    # -- visibility
+
+    @property
+    def visible_mask(self) -> BoolMask:
+        """Points that are not hidden, read-only bool (n,)."""
+        if self._visible_points is None:
+            return np.broadcast_to(np.True_, self._n)
+        view = self._visible_points.view()
+        view.flags.writeable = False
+        return view
+
+    @property
+    def n_visible(self) -> int:
+        """Number of points that are not hidden."""
+        return (
+            self._n if self._visible_points is None else int(self._visible_points.sum())
+        )
+
+    def set_visible(self, mask: Any) -> None:
+        """Show these points and hide all others; the selection stays as it is.
+
+        Parameters
+        ----------
+        mask : mask bool (n,), or array-like of int
+            Points to show.
+        """
+        shown = as_mask(mask, self._n)
+        self._visible_points = None if shown.all() else shown
+        self._pickable = None
+        self._state_changed()
+        self.signals.visibility_changed.emit()
+
+    def show_all(self) -> None:
+        """Hide nothing."""
+        self.set_visible(np.ones(self._n, bool))
+
+    def hide_selected(self) -> None:
+        """Hide the selected points and deselect them."""
+        if self.n_selected:
+            shown = self.visible_mask & ~self.mask
+            self.clear_selection()
+            self.set_visible(shown)
+
+    def isolate_selected(self) -> None:
+        """Show only the selected points, which stay selected."""
+        if self.n_selected:
+            self.set_visible(self.visible_mask & self.mask)
+
+    @property
+    def shown(self) -> BoolMask:
+        """The name in napari for :attr:`visible_mask`."""
+        return self.visible_mask
+
+    @shown.setter
+    def shown(self, shown: Any) -> None:
+        if self._ready:
+            self.set_visible(np.broadcast_to(np.asarray(shown, bool), self._n))
+
+    @property
+    def pickable(self) -> BoolMask | None:
+        """Points that are visible and have a place; None means all."""
+        if self._pickable is None:
+            parts = [m for m in (self._visible_points, self._finite) if m is not None]
+            both = parts[0] & parts[-1] if parts else None
+            self._pickable = (both,)
+        return self._pickable[0]
+
+    # -- features
+
+    @property
+    def features(self) -> Any:
+        """One row of features per item, a data frame."""
+        return Points.features.fget(self)
+
+    @features.setter
+    def features(self, features: Any) -> None:
+        if self._ready:
+            for column in features:
+                if len(features[column]) != self._n:
+                    raise InputError(
+                        f"Feature {column!r} has {len(features[column])} values, "
+                        f"expected {self._n}, one per point."
+                    )
+        Points.features.fset(self, features)
+
+    # -- link to the visual
+
+    def _state_changed(self) -> None:
+        if self._link is not None:
+            self._link.state_changed()
+        elif self._ready:
+            self.refresh(extent=False, thumbnail=False)
+
+    def draw_thumbnail(self, height: int, width: int) -> npt.NDArray[np.float32]:
+        """Return a small picture of the map, RGBA (height, width, 4)."""
+        picture = np.zeros((height, width, 4), np.float32)
+        picture[..., 3] = 1
+        span = float(np.max(self._bounds[1] - self._bounds[0], initial=0.0))
+        if not self._ready or not self._n or not np.isfinite(span):
+            return picture
+        sample = self._order[:2048]
+        if self.pickable is not None:
+            sample = sample[self.pickable[sample]]
+        middle = self._bounds.mean(axis=0)
+        scale = (min(height, width) - 1) / max(span, 1e-30)
+        offset = (self._xyz[sample, :2] - middle[:2]) * scale
+        at = np.round(offset + np.array([width, height]) / 2).astype(int)
+        at = np.clip(at, 0, [width - 1, height - 1])
+        picture[at[:, 1], at[:, 0]] = self.coloring.table[self.coloring.index[sample]]
+        return picture
+
+
+def _checked(positions: npt.ArrayLike) -> npt.NDArray[np.float32]:
+    xyz = np.asarray(positions)
+    if xyz.ndim != 2 or xyz.shape[1] not in (2, 3):
+        raise InputError(
+            f"Positions have shape {xyz.shape}, expected (n, 2) or (n, 3)."
+        )
+    with np.errstate(over="ignore"):
+        return xyz.astype(np.float32, copy=False)
+
+
+def _finite_bounds(xyz: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    if not len(xyz):
+        return np.full((2, 3), np.nan, np.float32)
+    return geometry.row_bounds(np.ascontiguousarray(xyz))
+
+
+tools.bind_keys(EmbeddingPoints)
