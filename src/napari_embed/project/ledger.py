@@ -1,0 +1,419 @@
+"""``state.sqlite``: the only place that says a piece of work is done.
+
+A missing Zarr chunk and an empty shard read as fill value without any error, so the
+arrays themselves cannot tell "done" from "never written". The ledger holds one row per
+finished chunk with the size and hash of its bytes on disk, one row per stage with its
+fingerprint, and one row per item that failed.
+
+SQLite with a rollback journal, not WAL: a reader of a WAL data base creates files
+beside it, and opening a project for reading must touch nothing.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from napari_embed.errors import StoreError, StoreVersionError
+
+__all__ = ["LEDGER_NAME", "SCHEMA_VERSION", "ChunkRecord", "Ledger", "StageRecord"]
+
+LEDGER_NAME = "state.sqlite"
+SCHEMA_VERSION = 1
+"""Stored as SQLite's ``user_version``; later tables (tags, undo) raise it."""
+
+_BUSY_TIMEOUT_S = 30.0
+_SCHEMA = """
+CREATE TABLE stages (
+    key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL,
+    upstream TEXT NOT NULL, upstream_fingerprint TEXT NOT NULL,
+    params TEXT NOT NULL, info TEXT NOT NULL,
+    sealed INTEGER NOT NULL, chunks_total INTEGER NOT NULL,
+    revision INTEGER NOT NULL, updated TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE chunks (
+    array TEXT NOT NULL, chunk INTEGER NOT NULL, stage TEXT NOT NULL,
+    size INTEGER NOT NULL, checksum TEXT NOT NULL,
+    PRIMARY KEY (array, chunk)
+) WITHOUT ROWID;
+CREATE TABLE files (
+    path TEXT PRIMARY KEY, stage TEXT NOT NULL,
+    size INTEGER NOT NULL, checksum TEXT NOT NULL, tag TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE TABLE errors (
+    id INTEGER NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL,
+    PRIMARY KEY (id, stage)
+) WITHOUT ROWID;
+CREATE INDEX chunks_by_stage ON chunks (stage);
+"""
+
+
+@dataclass(frozen=True)
+class ChunkRecord:
+    """Size and hash of one finished chunk's bytes on disk."""
+
+    chunk: int
+    size: int
+    checksum: str
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """Size and hash of one whole file of a stage; ``tag`` is the writer's own."""
+
+    path: str
+    stage: str
+    size: int
+    checksum: str
+    tag: str = ""
+
+
+@dataclass(frozen=True)
+class StageRecord:
+    """One row of the table of stages."""
+
+    key: str
+    fingerprint: str
+    upstream: str = ""
+    upstream_fingerprint: str = ""
+    params: Mapping[str, Any] | None = None
+    info: Mapping[str, Any] | None = None
+    sealed: bool = False
+    chunks_total: int = 0
+    revision: int = 0
+    updated: str = ""
+
+
+def _now() -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+
+
+class Ledger:
+    """The data base of one project; safe to use from several threads.
+
+    Parameters
+    ----------
+    root
+        The project's folder.
+    writable
+        Whether changes will be made; then the caller holds the writer's lock.
+
+    Raises
+    ------
+    StoreError
+        If the file is missing or damaged.
+    StoreVersionError
+        If a newer version of this package wrote it.
+    """
+
+    def __init__(self, root: Path, *, writable: bool) -> None:
+        self.path = root / LEDGER_NAME
+        self._mutex = threading.RLock()
+        self._writable = writable
+        self._copy: tempfile.TemporaryDirectory[str] | None = None
+        if self.path.is_symlink() or not self.path.is_file():
+            raise StoreError(
+                f"The project has no ledger: {self.path} is missing or not a regular "
+                "file. Restore it from a backup, or create the project again."
+            )
+        with self._errors():
+            self._db = self._open(self.path, writable)
+            self._check_version()
+
+    @classmethod
+    def create(cls, root: Path) -> None:
+        """Make an empty ledger in folder ``root``."""
+        with _sqlite_errors(root / LEDGER_NAME):
+            db = sqlite3.connect(root / LEDGER_NAME, isolation_level=None)
+            with contextlib.closing(db):
+                db.executescript(_SCHEMA)
+                db.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+
+    def _open(self, path: Path, writable: bool) -> sqlite3.Connection:
+        mode = "rw" if writable else "ro"
+        db = _connect(path, mode)
+        try:
+            if writable:
+                # Kept journal: its header is zeroed instead of the file removed,
+                # which saves two flushes of the folder per chunk.
+                db.execute("PRAGMA journal_mode = PERSIST")
+                db.execute("PRAGMA synchronous = FULL")
+            else:
+                db.execute("PRAGMA query_only = ON")
+            db.execute("SELECT count(*) FROM stages").fetchone()
+        except sqlite3.OperationalError as error:
+            db.close()
+            if writable or self._copy is not None or _is_missing_table(error):
+                raise
+            return self._open(self._copy_aside(), True)
+        return db
+
+    def _copy_aside(self) -> Path:
+        """Copy data base and journal to a temporary folder.
+
+        A writer that was killed inside a transaction leaves a journal which only a
+        connection that may write can roll back. Readers do that on a copy.
+        """
+        self._copy = tempfile.TemporaryDirectory(prefix="napari-embed-")
+        for name in (LEDGER_NAME, f"{LEDGER_NAME}-journal"):
+            source = self.path.with_name(name)
+            if source.is_file():
+                shutil.copyfile(source, Path(self._copy.name) / name)
+        return Path(self._copy.name) / LEDGER_NAME
+
+    def _check_version(self) -> None:
+        found = self._db.execute("PRAGMA user_version").fetchone()[0]
+        if found > SCHEMA_VERSION:
+            raise StoreVersionError(
+                f"{self.path} has ledger version {found}; this version of "
+                f"napari-embed knows {SCHEMA_VERSION}. Update napari-embed."
+            )
+
+    def reopen(self) -> None:
+        """Let a reader see the file anew, after its writer died or was replaced."""
+        with self._errors():
+            if not self._writable:
+                self.close()
+                self._db = self._open(self.path, False)
+
+    @property
+    def is_copy(self) -> bool:
+        """Whether a copy is read, because an interrupted writer left a journal."""
+        return self._copy is not None
+
+    def close(self) -> None:
+        """Close the data base; calling it twice does no harm."""
+        with self._mutex:
+            self._db.close()
+            if self._copy is not None:
+                self._copy.cleanup()
+                self._copy = None
+
+    @contextlib.contextmanager
+    def _errors(self) -> Iterator[None]:
+        with self._mutex, _sqlite_errors(self.path):
+            yield
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[None]:
+        """Make everything inside one step: all of it happens or nothing."""
+        with self._errors():
+            nested = self._db.in_transaction
+            if nested:  # the outer one decides
+                yield
+                return
+            self._db.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._db.execute("COMMIT")
+            except BaseException:
+                if self._db.in_transaction:
+                    self._db.execute("ROLLBACK")
+                raise
+
+    def _rows(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._errors():
+            try:
+                return self._db.execute(sql, values).fetchall()
+            except sqlite3.OperationalError:
+                if self._writable:
+                    raise
+            # The writer may just have been killed and left a journal: look anew.
+            self.reopen()
+            return self._db.execute(sql, values).fetchall()
+
+    # stages
+
+    def stage(self, key: str) -> StageRecord | None:
+        """Return one stage's row, or None."""
+        rows = self._rows("SELECT * FROM stages WHERE key = ?", (key,))
+        return _stage(rows[0]) if rows else None
+
+    def stages(self) -> list[StageRecord]:
+        """Return all stages, by key."""
+        return [_stage(row) for row in self._rows("SELECT * FROM stages ORDER BY key")]
+
+    def put_stage(self, record: StageRecord) -> None:
+        """Insert or replace a stage; its revision rises."""
+        with self.transaction():
+            old = self.stage(record.key)
+            self._db.execute(
+                "INSERT OR REPLACE INTO stages VALUES (?,?,?,?,?,?,?,?,?,?)",
+                (
+                    record.key,
+                    record.fingerprint,
+                    record.upstream,
+                    record.upstream_fingerprint,
+                    json.dumps(dict(record.params or {})),
+                    json.dumps(dict(record.info or {})),
+                    int(record.sealed),
+                    record.chunks_total,
+                    old.revision + 1 if old else 1,
+                    _now(),
+                ),
+            )
+
+    def set_sealed(self, key: str, sealed: bool, info: Mapping[str, Any]) -> None:
+        """Mark a stage finished, or not finished any more."""
+        with self.transaction():
+            self._db.execute(
+                "UPDATE stages SET sealed = ?, info = ?, revision = revision + 1, "
+                "updated = ? WHERE key = ?",
+                (int(sealed), json.dumps(dict(info)), _now(), key),
+            )
+
+    def clear_stage(self, key: str) -> None:
+        """Forget all chunks, files and errors of a stage."""
+        with self.transaction():
+            for table in ("chunks", "files", "errors"):
+                self._db.execute(f"DELETE FROM {table} WHERE stage = ?", (key,))  # noqa: S608
+
+    def delete_stage(self, key: str) -> None:
+        """Forget a stage altogether."""
+        with self.transaction():
+            self.clear_stage(key)
+            self._db.execute("DELETE FROM stages WHERE key = ?", (key,))
+
+    # chunks and files
+
+    def add_chunks(
+        self, stage: str, array: str, records: Iterable[ChunkRecord]
+    ) -> None:
+        """Record finished chunks of one array."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO chunks VALUES (?,?,?,?,?)",
+                [(array, r.chunk, stage, r.size, r.checksum) for r in records],
+            )
+
+    def remove_chunks(self, array: str, chunks: Iterable[int]) -> None:
+        """Make chunks of one array pending again."""
+        with self.transaction():
+            self._db.executemany(
+                "DELETE FROM chunks WHERE array = ? AND chunk = ?",
+                [(array, chunk) for chunk in chunks],
+            )
+
+    def chunks(self, array: str) -> dict[int, ChunkRecord]:
+        """Return the finished chunks of one array, by number."""
+        rows = self._rows(
+            "SELECT chunk, size, checksum FROM chunks WHERE array = ?", (array,)
+        )
+        return {row[0]: ChunkRecord(*row) for row in rows}
+
+    def chunk_count(self, stage: str) -> int:
+        """Return how many chunks of a stage are finished."""
+        sql = "SELECT count(*) FROM chunks WHERE stage = ?"
+        return int(self._rows(sql, (stage,))[0][0])
+
+    def arrays(self) -> list[tuple[str, str]]:
+        """Return (stage, array) of every array that has finished chunks."""
+        rows = self._rows("SELECT DISTINCT stage, array FROM chunks ORDER BY array")
+        return [(str(stage), str(array)) for stage, array in rows]
+
+    def put_file(self, record: FileRecord) -> None:
+        """Record a whole file of a stage."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO files VALUES (?,?,?,?,?)",
+                (record.path, record.stage, record.size, record.checksum, record.tag),
+            )
+
+    def file(self, path: str) -> FileRecord | None:
+        """Return the record of one file, or None."""
+        rows = self._rows("SELECT * FROM files WHERE path = ?", (path,))
+        return FileRecord(*rows[0]) if rows else None
+
+    def files(self) -> list[FileRecord]:
+        """Return all recorded files."""
+        return [FileRecord(*r) for r in self._rows("SELECT * FROM files ORDER BY path")]
+
+    # errors per item
+
+    def put_errors(self, stage: str, reasons: Mapping[int, str]) -> None:
+        """Record why items failed; a second reason replaces the first."""
+        with self.transaction():
+            self._db.executemany(
+                "INSERT OR REPLACE INTO errors VALUES (?,?,?)",
+                [(int(i), stage, str(reason)[:2000]) for i, reason in reasons.items()],
+            )
+
+    def remove_errors(self, stage: str, start: int, stop: int) -> None:
+        """Forget the errors of items ``start`` to ``stop`` (excluded) in a stage."""
+        with self.transaction():
+            self._db.execute(
+                "DELETE FROM errors WHERE stage = ? AND id >= ? AND id < ?",
+                (stage, start, stop),
+            )
+
+    def errors(self) -> list[tuple[int, str, str]]:
+        """Return (id, stage, reason) of every failure, by id."""
+        rows = self._rows("SELECT id, stage, reason FROM errors ORDER BY id, stage")
+        return [(int(i), str(stage), str(reason)) for i, stage, reason in rows]
+
+    def check(self) -> list[str]:
+        """Return what SQLite's own integrity check has to complain about."""
+        rows = self._rows("PRAGMA integrity_check(20)")
+        return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def _stage(row: tuple[Any, ...]) -> StageRecord:
+    key, fingerprint, upstream, upstream_fp, params, info, *rest = row
+    try:
+        values = json.loads(params), json.loads(info)
+    except (ValueError, RecursionError, TypeError) as error:
+        raise StoreError(f"The ledger's row of stage {key!r} is damaged.") from error
+    sealed, total, revision, updated = rest
+    return StageRecord(
+        key, fingerprint, upstream, upstream_fp, *values,
+        bool(sealed), int(total), int(revision), str(updated),
+    )  # fmt: skip
+
+
+def _connect(path: Path, mode: str) -> sqlite3.Connection:
+    db = sqlite3.connect(
+        f"{path.absolute().as_uri()}?mode={mode}",
+        uri=True,
+        timeout=_BUSY_TIMEOUT_S,
+        isolation_level=None,
+        check_same_thread=False,  # every use goes through the ledger's own mutex
+    )
+    # A foreign data base is data, not code: no functions from its schema.
+    db.execute("PRAGMA trusted_schema = OFF")
+    return db
+
+
+def _is_missing_table(error: sqlite3.Error) -> bool:
+    return "no such table" in str(error)
+
+
+@contextlib.contextmanager
+def _sqlite_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's errors into one clear `StoreError`."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        text = str(error)
+        if "full" in text:
+            raise StoreError(
+                f"The disk is full while writing {path}. Everything finished before "
+                "is kept. Free some space and run the same step again."
+            ) from error
+        if "locked" in text:
+            raise StoreError(
+                f"{path} was busy for {_BUSY_TIMEOUT_S:.0f} s. Close other programs "
+                "that use this project and try again."
+            ) from error
+        raise StoreError(
+            f"The project's ledger {path} cannot be used: {text}. If it is damaged, "
+            "restore it from a backup; images and arrays are not touched."
+        ) from error

@@ -1,0 +1,260 @@
+"""Whole results: neighbor graphs, projections and encoder states.
+
+A result is written aside, flushed, swapped in and only then entered in the ledger. A
+kill in between leaves the stage missing or the old one in place, never a mixture.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import os
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.arrays import NeighborGraph, Projection
+from napari_embed.errors import (
+    CorruptChunkError,
+    IncompleteStageError,
+    InputError,
+    StoreError,
+)
+from napari_embed.params import canonical_json
+from napari_embed.project.atomic import (
+    checksum_file,
+    new_staging_folder,
+    remove_tree,
+    store_errors,
+    sync_folder,
+    write_atomic,
+)
+from napari_embed.project.ledger import (
+    ChunkRecord,
+    FileRecord,
+    Ledger,
+    StageRecord,
+)
+from napari_embed.project.stages import StoredRows
+from napari_embed.project.store import ArraySpec, DiskArray, create_root, file_damage
+
+__all__ = [
+    "read_encoder_state",
+    "read_neighbors",
+    "read_projection",
+    "write_encoder_state",
+    "write_neighbors",
+    "write_projection",
+]
+
+_CHUNK_BYTES = 8 << 20
+_RETRIES = 20
+_RETRY_PAUSE_S = 0.05
+_MAX_STATE_BYTES = 1 << 30
+
+Result = TypeVar("Result")
+
+
+def write_neighbors(
+    root: Path, ledger: Ledger, record: StageRecord, graph: NeighborGraph
+) -> None:
+    """Replace a neighbor graph: (n, k) int32 ids and float32 squared distances."""
+    recall = graph.recall if math.isfinite(graph.recall) else None
+    info = {**(record.info or {}), "metric": graph.metric, "recall": recall}
+    arrays = {"indices": graph.indices, "distances": graph.distances}
+    _replace(root, ledger, record, arrays, info)
+
+
+def read_neighbors(root: Path, ledger: Ledger, key: str, n: int) -> NeighborGraph:
+    """Return a finished neighbor graph of ``n`` items."""
+
+    def read(record: StageRecord) -> NeighborGraph:
+        info = record.info or {}
+        indices = _read_array(root, ledger, record, "indices", n, "int32")
+        distances = _read_array(root, ledger, record, "distances", n, "float32")
+        recall = info.get("recall")
+        return NeighborGraph(
+            indices,
+            distances,
+            str(info.get("metric", "euclidean")),
+            float("nan") if recall is None else float(recall),
+        )
+
+    return _read_steady(ledger, key, read)
+
+
+def write_projection(
+    root: Path, ledger: Ledger, record: StageRecord, projection: Projection
+) -> None:
+    """Replace a projection: (n, 2) or (n, 3) float32 positions."""
+    kl = projection.kl_divergence
+    info = {
+        **(record.info or {}),
+        "kl_divergence": kl if math.isfinite(kl) else None,
+        "n_iter": int(projection.n_iter),
+        "details": projection.info,
+    }
+    _replace(root, ledger, record, {"": projection.positions}, info)
+
+
+def read_projection(root: Path, ledger: Ledger, key: str, n: int) -> Projection:
+    """Return a finished projection of ``n`` items."""
+
+    def read(record: StageRecord) -> Projection:
+        info = record.info or {}
+        kl = info.get("kl_divergence")
+        return Projection(
+            _read_array(root, ledger, record, "", n, "float32"),
+            float("nan") if kl is None else float(kl),
+            int(info.get("n_iter", 0)),
+            dict(info.get("details") or {}),
+        )
+
+    return _read_steady(ledger, key, read)
+
+
+def _replace(
+    root: Path,
+    ledger: Ledger,
+    record: StageRecord,
+    arrays: Mapping[str, NDArray[Any]],
+    info: Mapping[str, Any],
+) -> None:
+    """Write arrays aside, swap them in, then enter them in the ledger."""
+    canonical_json(dict(info))  # refuses what JSON cannot hold, before any writing
+    key = record.key
+    stage_folder = new_staging_folder(root)
+    records: dict[str, list[ChunkRecord]] = {}
+    files: list[FileRecord] = []
+    try:
+        for name, values in arrays.items():
+            path = f"{key}/{name}" if name else key
+            disk = DiskArray.create(stage_folder, path, _spec(values, record))
+            records[path] = [
+                disk.write_chunk(
+                    chunk, np.ascontiguousarray(values[disk.spec.rows(chunk)])
+                )
+                for chunk in range(disk.spec.n_chunks)
+            ]
+            size, checksum = checksum_file(disk.path / "zarr.json")
+            files.append(FileRecord(f"{path}/zarr.json", key, size, checksum))
+        total = sum(len(chunks) for chunks in records.values())
+        with ledger.transaction():
+            ledger.clear_stage(key)
+            ledger.put_stage(
+                StageRecord(
+                    key, record.fingerprint, record.upstream,
+                    record.upstream_fingerprint, record.params, info,
+                    sealed=False, chunks_total=total,
+                )
+            )  # fmt: skip
+        create_root((root / key).parent)
+        remove_tree(root, root / key)
+        with store_errors("write", root / key):
+            os.replace(stage_folder / key, root / key)
+            sync_folder((root / key).parent)
+        with ledger.transaction():
+            for path, chunks in records.items():
+                ledger.add_chunks(key, path, chunks)
+            for file in files:
+                ledger.put_file(file)
+            ledger.set_sealed(key, True, info)
+    finally:
+        remove_tree(root, stage_folder)
+
+
+def _spec(values: NDArray[Any], record: StageRecord) -> ArraySpec:
+    row_bytes = max(1, values[:1].nbytes)
+    rows = max(1, min(values.shape[0], _CHUNK_BYTES // row_bytes))
+    attributes = (("fingerprint", record.fingerprint),)
+    return ArraySpec(values.shape, str(values.dtype), rows, 0, attributes)
+
+
+def _read_array(
+    root: Path, ledger: Ledger, record: StageRecord, name: str, n: int, dtype: str
+) -> NDArray[Any]:
+    path = f"{record.key}/{name}" if name else record.key
+    disk = DiskArray.open(root, path, rows=n, dtype=dtype)
+    if dict(disk.spec.attributes).get("fingerprint") != record.fingerprint:
+        raise CorruptChunkError(
+            f"{disk.path} belongs to another run than the ledger says. Compute "
+            f"{record.key} again."
+        )
+    return StoredRows(disk, ledger, partial=False)[:]
+
+
+def _read_steady(
+    ledger: Ledger, key: str, read: Callable[[StageRecord], Result]
+) -> Result:
+    """Read a result, again if a writer replaced it meanwhile."""
+    for attempt in range(_RETRIES):
+        record = ledger.stage(key)
+        if record is None or not record.sealed:
+            if record is not None and attempt + 1 < _RETRIES // 4:
+                time.sleep(_RETRY_PAUSE_S)  # perhaps being swapped in just now
+                continue
+            raise IncompleteStageError(
+                f"{key} is not computed yet in this project. Compute it first."
+            )
+        failure: Exception | None = None
+        try:
+            result = read(record)
+        except (StoreError, InputError) as error:
+            failure = error
+        after = ledger.stage(key)
+        if after is not None and after.revision == record.revision:
+            if failure is not None:
+                if isinstance(failure, StoreError):
+                    raise failure
+                raise CorruptChunkError(f"{key} is damaged: {failure}") from failure
+            return result
+        time.sleep(_RETRY_PAUSE_S)
+    raise StoreError(f"{key} kept changing while it was read; try again.")
+
+
+def write_encoder_state(
+    root: Path,
+    ledger: Ledger,
+    name: str,
+    arrays: Mapping[str, NDArray[Any]],
+    fingerprint: str,
+) -> None:
+    """Store what an encoder learned from this project's images (npz, no pickle)."""
+    for key, values in arrays.items():
+        if np.asarray(values).dtype.hasobject:
+            raise InputError(f"The encoder's {key!r} holds objects, not numbers.")
+    buffer = io.BytesIO()
+    np.savez(
+        buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()}
+    )
+    path = f"encoders/{name}.npz"
+    with store_errors("create", root / "encoders"):
+        (root / "encoders").mkdir(exist_ok=True)
+    write_atomic(root / path, buffer.getvalue())
+    size, checksum = checksum_file(root / path)
+    ledger.put_file(FileRecord(path, f"encoders/{name}", size, checksum, fingerprint))
+
+
+def read_encoder_state(
+    root: Path, ledger: Ledger, name: str, fingerprint: str | None
+) -> dict[str, NDArray[Any]] | None:
+    """Return an encoder's stored arrays, or None when there are none that fit."""
+    path = f"encoders/{name}.npz"
+    record = ledger.file(path)
+    if record is None or (fingerprint is not None and record.tag != fingerprint):
+        return None
+    damage = file_damage(root / path, record.size, record.checksum)
+    if damage or record.size > _MAX_STATE_BYTES:
+        raise CorruptChunkError(
+            f"{root / path} is damaged: {damage or 'too large'}. Compute the "
+            "embeddings again."
+        )
+    try:
+        with np.load(root / path, allow_pickle=False) as data:
+            return {key: data[key] for key in data.files}
+    except (OSError, ValueError, KeyError) as error:
+        raise CorruptChunkError(f"{root / path} cannot be read: {error}.") from error

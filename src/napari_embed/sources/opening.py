@@ -1,0 +1,97 @@
+"""Which kind of source a path is, and opening it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import cast
+
+from napari_embed.errors import InputError
+from napari_embed.sources.containers import array_shapes, is_zarr
+from napari_embed.sources.folder import FolderSource
+from napari_embed.sources.images import EXTENSIONS
+from napari_embed.sources.spec import Source, SourceKind, SourceSpec
+from napari_embed.sources.stacks import ImagesSource, VectorsSource, sample_path
+from napari_embed.sources.table import TableSource, parquet_kind
+
+__all__ = ["detect_source", "open_source"]
+
+_TABLES = (".csv", ".tsv", ".parquet", ".pq")
+_ARRAYS = (".npy", ".npz", ".zarr")
+
+
+def open_source(spec: SourceSpec) -> Source:
+    """Open a source; cheap, nothing is listed or decoded yet.
+
+    Raises
+    ------
+    InputError
+        If the path does not exist or does not hold what the kind needs.
+    """
+    if spec.kind == "folder":
+        return FolderSource(spec)
+    if spec.kind == "sample":
+        return ImagesSource(spec, sample_path(spec.path))
+    if spec.kind == "images":
+        return ImagesSource(spec, spec.location)
+    if spec.kind == "vectors" and spec.location.suffix.lower() in _ARRAYS:
+        return VectorsSource(spec)
+    return TableSource(spec)
+
+
+def detect_source(path: str | Path, *, kind: str = "auto") -> SourceSpec:
+    """Return the description of what lies at ``path``.
+
+    A folder is a folder of images unless it is a Zarr store; ``.csv``, ``.tsv`` and
+    ``.parquet`` are tables; ``.npy``, ``.npz`` and ``.zarr`` hold images when an array
+    has three or four dimensions, vectors when it has two. The word ``sample`` is the
+    bundled data set, unless a file has that name.
+
+    Parameters
+    ----------
+    path
+        File or folder.
+    kind
+        "auto", or a kind of `SourceSpec` to insist on.
+
+    Raises
+    ------
+    InputError
+        If there is nothing at ``path`` or its kind cannot be told.
+    """
+    text = str(path)
+    location = Path(text).expanduser().absolute()
+    if kind == "sample" or (text == "sample" and not location.exists()):
+        return SourceSpec("sample", "fashion" if text == "sample" else text)
+    if not location.exists():
+        raise InputError(f"There is nothing at {location}. Check the path.")
+    if kind != "auto":
+        return SourceSpec(cast(SourceKind, kind), str(location))
+    return SourceSpec(_kind_of(location), str(location))
+
+
+def _kind_of(location: Path) -> SourceKind:
+    suffix = location.suffix.lower()
+    if is_zarr(location) or suffix in (".npy", ".npz"):
+        shapes = array_shapes(location)
+        if any(len(shape) >= 3 for shape in shapes.values()):
+            return "images"
+        if any(len(shape) == 2 for shape in shapes.values()):
+            return "vectors"
+        raise InputError(
+            f"{location} holds arrays of shapes {list(shapes.values())!s:.200}; images "
+            "need 3 or 4 dimensions, vectors 2."
+        )
+    if location.is_dir():
+        return "folder"
+    if suffix in (".parquet", ".pq"):
+        return parquet_kind(location)
+    if suffix in _TABLES:
+        return "table"
+    if suffix in EXTENSIONS:
+        raise InputError(
+            f"{location} is one image. Choose the folder that holds the images."
+        )
+    raise InputError(
+        f"{location.name} is not a known kind of source. Expected a folder of images, "
+        f"a table ({', '.join(_TABLES)}) or arrays ({', '.join(_ARRAYS)})."
+    )
