@@ -129,9 +129,12 @@ def by_categories(
     table = _table(palette)
     n_rows = min(len(np.atleast_2d(palette)), MISSING)
     table[MISSING] = MISSING_COLOR
-    absent = (codes == missing) | (codes < 0)
-    index = np.mod(codes, n_rows).astype(np.uint16)
-    index[absent] = MISSING
+    low, high = (int(codes.min()), int(codes.max())) if codes.size else (0, 0)
+    index = (codes if high < n_rows else codes % n_rows).astype(np.uint16)
+    if low < 0:
+        index[codes < 0] = MISSING
+    if low <= missing <= high:
+        index[codes == missing] = MISSING
     marks = _no_shapes()
     if shapes is not None:
         given = np.asarray(shapes, dtype=np.uint8)[:n_rows]

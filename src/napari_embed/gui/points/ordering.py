@@ -12,25 +12,25 @@ import numpy.typing as npt
 
 __all__ = ["bit_reversed_ranks", "even_order", "shuffled_order"]
 
-Order = npt.NDArray[np.int32]
+Order = npt.NDArray[np.intp]
 
 
 def shuffled_order(n: int) -> Order:
     """Return a fixed random order of ``n`` points, the quick first choice."""
     rng = np.random.default_rng(0)
-    return rng.permutation(np.arange(n, dtype=np.int32))
+    return rng.permutation(np.arange(n, dtype=np.int32)).astype(np.intp)
 
 
 def bit_reversed_ranks(n: int) -> Order:
     """Return 0..n-1 in van der Corput order: any prefix is evenly spread."""
     if n < 2:
-        return np.arange(n, dtype=np.int32)
+        return np.arange(n, dtype=np.intp)
     bits = int(n - 1).bit_length()
     values = np.zeros(1, dtype=np.int32)
     for bit in range(bits):
         values = np.concatenate([values, values | np.int32(1 << (bits - 1 - bit))])
     # Doubling in this way lists 0, 1/2, 1/4, 3/4, ... of the full power of two.
-    return values[values < n]
+    return values[values < n].astype(np.intp)
 
 
 def even_order(positions: npt.NDArray[np.floating]) -> Order:
@@ -52,7 +52,7 @@ def even_order(positions: npt.NDArray[np.floating]) -> Order:
     code = np.zeros(len(cells), dtype=np.uint32)
     for axis in range(cells.shape[1]):
         code |= _spread(cells[:, axis]) << np.uint32(axis)
-    along_curve = np.argsort(code).astype(np.int32)
+    along_curve = np.argsort(code)
     return along_curve[bit_reversed_ranks(len(positions))]
 
 

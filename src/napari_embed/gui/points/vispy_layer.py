@@ -209,7 +209,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         """Send to the graphics card what changed since the last frame."""
         layer, order = self.layer, self.layer._order
         if "positions" in self._dirty:
-            at = layer._xyz[order]
+            at = np.take(layer._xyz, order, axis=0)
             if layer._finite is not None:
                 at[~layer._finite[order]] = 0
             self._cloud.set_positions(at)
@@ -217,7 +217,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             selected = layer.mask if layer.n_selected else None
             state = pack_state(layer.coloring.index, selected, layer.pickable)
             self._cloud.has_selection = selected is not None
-            self._cloud.set_state(state[order])
+            self._cloud.set_state(np.take(state, order))
         if "table" in self._dirty:
             self._cloud.set_table(layer.coloring.table, layer.coloring.shapes)
         self._dirty.clear()
