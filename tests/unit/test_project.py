@@ -155,7 +155,8 @@ def test_errors_travel_with_their_chunk(project, vectors):
     project.record_errors({3: "odd"}, "thumbnails")
     rows = project.errors().to_pylist()
     assert [(r["id"], r["source"], r["stage"]) for r in rows] == [
-        (3, "3", "thumbnails"), (17, "17", "embeddings/own"), (20, "20", "embeddings/own"),
+        (3, "3", "thumbnails"), (17, "17", "embeddings/own"),
+        (20, "20", "embeddings/own"),
     ]  # fmt: skip
     stage.write(1, vectors[16:32], errors={})
     assert project.errors()["id"].to_pylist() == [3]

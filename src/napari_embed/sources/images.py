@@ -237,7 +237,9 @@ def to_uint8(
         raise ImageDecodeError(f"pixels of type {values.dtype} cannot be shown")
     low, high = limits or percentile_limits(values)
     scale = 255.0 / (high - low) if high > low else 0.0
-    scaled = (values.astype(np.float32) - np.float32(low)) * np.float32(scale)
+    scaled: NDArray[np.float32] = (
+        values.astype(np.float32) - np.float32(low)
+    ) * np.float32(scale)
     return np.clip(np.nan_to_num(scaled, nan=0.0), 0, 255).round().astype(np.uint8)
 
 
