@@ -143,7 +143,7 @@ def test_what_libraries_print_is_no_message(engine: EngineClient) -> None:
     environment = result["environment"]
     assert environment["TI_SKIP_VERSION_CHECK"] == "ON"
     assert environment["OMP_NUM_THREADS"] == "1"
-    assert "napari-embed" in environment["TI_OFFLINE_CACHE_FILE_PATH"]
+    assert environment["NAPARI_EMBED_THREADS"] == "1"
 
 
 def test_live_positions_arrive(engine: EngineClient) -> None:

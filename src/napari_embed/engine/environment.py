@@ -1,15 +1,14 @@
-"""What the child process gets from its surroundings: processors, folders, variables."""
+"""The environment variables and the number of threads of the engine process."""
 
 from __future__ import annotations
 
 import contextlib
 import os
-import sys
 from pathlib import Path
 
 from napari_embed import __file__ as package_file
 
-__all__ = ["cache_folder", "child_environment", "data_folder", "usable_cpus"]
+__all__ = ["child_environment", "usable_cpus"]
 
 
 def usable_cpus() -> int:
@@ -29,27 +28,6 @@ def usable_cpus() -> int:
     return count
 
 
-def _user_folder(linux_variable: str, linux_default: str, mac: str) -> Path:
-    home = Path.home()
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData/Local")
-    elif sys.platform == "darwin":
-        base = home / mac
-    else:
-        base = Path(os.environ.get(linux_variable) or home / linux_default)
-    return base / "napari-embed"
-
-
-def data_folder() -> Path:
-    """Return the user's folder for things this program makes (not created here)."""
-    return _user_folder("XDG_DATA_HOME", ".local/share", "Library/Application Support")
-
-
-def cache_folder() -> Path:
-    """Return the user's folder for things that can be made again (not created here)."""
-    return _user_folder("XDG_CACHE_HOME", ".cache", "Library/Caches")
-
-
 def child_environment(*, threads: int | None = None) -> dict[str, str]:
     """Return the environment for the engine process.
 
@@ -61,15 +39,14 @@ def child_environment(*, threads: int | None = None) -> dict[str, str]:
     """
     environment = dict(os.environ)
     count = str(threads or usable_cpus())
-    # OMP_NUM_THREADS is read by torch, FAISS and OpenBLAS, the other two by theirs.
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "TI_CPU_MAX_NUM_THREADS"):
+    # The first is read by torch, FAISS and OpenBLAS, the last by our own kernels.
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NAPARI_EMBED_THREADS"):
         if threads is None:
             environment.setdefault(name, environment.get("OMP_NUM_THREADS", count))
         else:
             environment[name] = count
-    # Taichi would report to a server at each start, and share its cache with others.
+    # Taichi would report to a server at each start.
     environment["TI_SKIP_VERSION_CHECK"] = "ON"
-    environment["TI_OFFLINE_CACHE_FILE_PATH"] = str(cache_folder() / "taichi")
     # A wait in a thread pool must not burn the processor another stage needs.
     environment.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     environment["PYTHONUNBUFFERED"] = "1"

@@ -1,0 +1,503 @@
+"""Commands that compute: new, embed, neighbors, project, map, demo."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+from pathlib import Path
+from typing import Any
+
+import click
+
+from napari_embed.cli.console import Engine, duration, say
+from napari_embed.cli.options import PROJECT, device, project_argument, seed
+from napari_embed.cli.viewer import demo_view, open_viewer
+from napari_embed.errors import InputError, MissingDependencyError
+from napari_embed.params import (
+    PRESETS,
+    EmbedParams,
+    NeighborParams,
+    ProjectionParams,
+)
+
+__all__ = ["COMMANDS", "EXIT_SOME_FAILED"]
+
+EXIT_SOME_FAILED = 3
+SUFFIX = ".embed"
+KINDS = ("auto", "folder", "table", "images", "vectors", "sample")
+
+
+def _outcome(result: dict[str, Any], project: Path) -> int:
+    """Say how many items failed and return the exit code."""
+    failed = int(result.get("n_failed") or 0)
+    if not failed:
+        return 0
+    say(
+        f"{failed:,} of {result['n_items']:,} items have no vector and are left out. "
+        f"Why: napari-embed status {project} --errors"
+    )
+    return EXIT_SOME_FAILED
+
+
+def _default_project(source: str) -> Path:
+    path = Path(source).expanduser()
+    name = path.resolve().name if path.is_dir() else path.stem
+    return Path(f"{name or 'project'}{SUFFIX}")
+
+
+@click.command(
+    short_help="Make a project from a folder, table or array.",
+    epilog="""\b
+Examples:
+  napari-embed new photos/                        photos.embed, here
+  napari-embed new cells.csv cells.embed          a table with a column of image paths
+  napari-embed new images.npy --name "Plate 7"    an array (n, h, w) or (n, h, w, 3)
+  napari-embed new vectors.npy --kind vectors     vectors that you have already
+""",
+)
+@click.argument("source")
+@click.argument("project", type=PROJECT, required=False)
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    default="auto",
+    show_default=True,
+    help="What SOURCE is; auto looks at it.",
+)
+@click.option("--name", help="Shown in the window; by default the project's name.")
+@click.option(
+    "--label", metavar="COLUMN", help="Column of a table, or array of an npz."
+)
+@click.option("--root", metavar="FOLDER", help="Where a table's relative paths start.")
+@click.option(
+    "--thumbnail-size", type=click.IntRange(1, 512), help="Side in pixels, at most 512."
+)
+def new(
+    source: str,
+    project: Path | None,
+    kind: str,
+    name: str | None,
+    label: str | None,
+    root: str | None,
+    thumbnail_size: int | None,
+) -> int:
+    """Make a project from SOURCE: list its items, change nothing there.
+
+    SOURCE is a folder of images (subfolders become labels), a table with image paths
+    (.csv, .tsv, .parquet), an array of images or vectors (.npy, .npz, .zarr), or the
+    word "sample". PROJECT is the new folder, SOURCE.embed in this folder by default.
+    """
+    target = project or _default_project(source)
+    options = {k: v for k, v in {"label": label, "root": root}.items() if v is not None}
+    with Engine() as engine:
+        result = engine.run(
+            "create",
+            path=str(target.absolute()),
+            source=source,
+            kind=kind,
+            options=options,
+            name=name,
+            thumbnail_size=thumbnail_size,
+        )
+    say(
+        f"Made {target} with {result['n_items']:,} items in "
+        f"{duration(result['seconds'])}."
+    )
+    given = result["info"].get("projection")
+    if given:
+        say(f"Its positions are the map {given}.")
+    return _outcome(result, target)
+
+
+def _report_embed(result: dict[str, Any]) -> None:
+    info, n = result["info"], result["n_items"]
+    if not result["computed"]:
+        say(f"Nothing to do: all {n:,} items have their {result['name']} vectors.")
+        return
+    now, seconds, rate = result["n_done_now"], result["seconds"], info.get("rate")
+    before = n - now - int(result["n_failed"])
+    text = f"Embedded {now:,} items with {result['name']} ({info['dim']} numbers each)"
+    text += f" in {duration(seconds)}"
+    if rate:
+        text += f", {rate:,.0f} images per second"
+    say(text + (f"; {before:,} were done before." if before > 0 else "."))
+
+
+@click.command(
+    short_help="Turn images into vectors; can be interrupted.",
+    epilog="""\b
+Examples:
+  napari-embed embed photos.embed
+  napari-embed embed photos.embed --encoder lite0
+  napari-embed embed photos.embed --encoder torchvision/vit_b_16 --weights vit.pth
+
+Interrupt it at any time; run it again and it goes on. `napari-embed encoders` lists
+the encoders.
+""",
+)
+@project_argument
+@click.option(
+    "--encoder",
+    default="descriptor",
+    show_default=True,
+    help="What turns images into vectors; see `napari-embed encoders`.",
+)
+@click.option("--weights", type=PROJECT, help="File with the encoder's weights.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images at a time.")
+@click.option("--retry-failed", is_flag=True, help="Try unreadable images again.")
+@device
+@seed
+def embed(
+    project: Path,
+    encoder: str,
+    weights: Path | None,
+    batch_size: int | None,
+    retry_failed: bool,
+    device: str,
+    seed: int,
+) -> int:
+    """Turn every image of PROJECT into a vector, and make its thumbnail.
+
+    Vectors that came with the items are taken over as they are. Images that cannot be
+    read are listed with a reason and never stop the run (exit code 3).
+    """
+    params = EmbedParams(
+        encoder=encoder,
+        weights=str(weights.absolute()) if weights else None,
+        batch_size=batch_size,
+        device=device,  # type: ignore[arg-type]
+        random_state=seed,
+    )
+    with Engine() as engine:
+        result = engine.run(
+            "embed",
+            path=str(project.absolute()),
+            params=params.to_dict(),
+            retry_failed=retry_failed,
+        )
+    _report_embed(result)
+    return _outcome(result, project)
+
+
+@click.command(
+    short_help="Find nearest neighbors (project does it if need be).",
+    epilog="""\b
+Examples:
+  napari-embed neighbors photos.embed
+  napari-embed neighbors photos.embed --k 150 --metric cosine
+
+Not needed before `napari-embed project`, which does it if it was not done.
+""",
+)
+@project_argument
+@click.option(
+    "--k",
+    type=click.IntRange(1),
+    default=90,
+    show_default=True,
+    help="Neighbors per item.",
+)
+@click.option(
+    "--metric",
+    type=click.Choice(["auto", "euclidean", "cosine"]),
+    default="auto",
+    show_default=True,
+    help="auto takes the encoder's own.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["auto", "exact", "ivf", "hnsw"]),
+    default="auto",
+    show_default=True,
+    help="auto chooses by size.",
+)
+@click.option("--embeddings", metavar="NAME", help="Which; by default the newest.")
+@device
+@seed
+def neighbors(
+    project: Path,
+    k: int,
+    metric: str,
+    method: str,
+    embeddings: str | None,
+    device: str,
+    seed: int,
+) -> int:
+    """Find the nearest neighbors of every item of PROJECT."""
+    params = NeighborParams(
+        n_neighbors=k,
+        metric=metric,  # type: ignore[arg-type]
+        method=method,  # type: ignore[arg-type]
+        device=device,  # type: ignore[arg-type]
+        random_state=seed,
+    )
+    with Engine() as engine:
+        result = engine.run(
+            "neighbors",
+            path=str(project.absolute()),
+            params=params.to_dict(),
+            embeddings=embeddings,
+        )
+    info = result["info"]
+    if result["computed"]:
+        recall = info.get("recall")
+        found = f", {recall:.1%} of the true ones found" if recall else ""
+        say(
+            f"Found {info['k']} neighbors of each of {result['n_done_now']:,} items in "
+            f"{duration(result['seconds'])}{found}."
+        )
+    else:
+        say(f"Nothing to do: {info['k']} neighbors of each item are there.")
+    return _outcome(result, project)
+
+
+def _report_projection(result: dict[str, Any]) -> None:
+    info = result["info"]
+    if not result["computed"]:
+        say(f"Nothing to do: the map {result['name']} is there.")
+        return
+    text = f"Laid out {result['n_done_now']:,} items in {info['n_components']}D in "
+    text += f"{duration(result['seconds'])}: map {result['name']}"
+    kl = info.get("kl_divergence")
+    if kl is not None:
+        text += f", {info['n_iter']} iterations, KL divergence {kl:.3f}"
+    say(text + ".")
+
+
+@click.command(
+    short_help="Lay the items out in 2D or 3D.",
+    epilog="""\b
+Examples:
+  napari-embed project photos.embed                       3D t-SNE
+  napari-embed project photos.embed --dims 2 --perplexity 50
+  napari-embed project photos.embed --method pca          instant, linear
+  napari-embed project photos.embed --preset accurate --name careful
+""",
+)
+@project_argument
+@click.option(
+    "--dims",
+    type=click.Choice(["2", "3"]),
+    default="3",
+    show_default=True,
+    help="Dimensions of the map.",
+)
+@click.option(
+    "--method",
+    type=click.Choice(["tsne", "pca"]),
+    default="tsne",
+    show_default=True,
+    help="How to lay items out.",
+)
+@click.option(
+    "--perplexity",
+    type=click.FloatRange(1),
+    default=30.0,
+    show_default=True,
+    help="Neighbors that count; 10 to 100.",
+)
+@click.option(
+    "--preset",
+    type=click.Choice(PRESETS),
+    default="default",
+    show_default=True,
+    help="Speed against accuracy.",
+)
+@click.option(
+    "--theta", type=click.FloatRange(0), help="Overrides the preset; 0 is exact."
+)
+@click.option(
+    "--max-iter",
+    type=click.IntRange(1),
+    default=750,
+    show_default=True,
+    help="Iterations of t-SNE.",
+)
+@click.option(
+    "--init",
+    type=click.Choice(["pca", "random"]),
+    default="pca",
+    show_default=True,
+    help="Where t-SNE starts.",
+)
+@click.option("--no-early-stop", is_flag=True, help="Run all iterations.")
+@click.option("--embeddings", metavar="NAME", help="Which; by default the newest.")
+@click.option("--name", help="Of the map; by default as in tsne-3d.")
+@device
+@seed
+def project(
+    project: Path,
+    dims: str,
+    method: str,
+    perplexity: float,
+    preset: str,
+    theta: float | None,
+    max_iter: int,
+    init: str,
+    no_early_stop: bool,
+    embeddings: str | None,
+    name: str | None,
+    device: str,
+    seed: int,
+) -> int:
+    """Lay the items of PROJECT out in 2D or 3D.
+
+    Neighbors are found first if that was not done. Several maps live side by side under
+    their names.
+    """
+    params = ProjectionParams(
+        method=method,  # type: ignore[arg-type]
+        n_components=int(dims),
+        perplexity=perplexity,
+        preset=preset,
+        theta=theta,
+        max_iter=max_iter,
+        init=init,  # type: ignore[arg-type]
+        early_stop=not no_early_stop,
+        device=device,  # type: ignore[arg-type]
+        random_state=seed,
+    )
+    with Engine() as engine:
+        result = engine.run(
+            "project",
+            path=str(project.absolute()),
+            params=params.to_dict(),
+            embeddings=embeddings,
+            name=name,
+        )
+    _report_projection(result)
+    return _outcome(result, project)
+
+
+def _all_steps(
+    source: str, path: Path, *, encoder: str, dims: int, device: str
+) -> tuple[dict[str, Any], str]:
+    """Make the project if it is not there, embed, lay out; return result and map."""
+    where = str(path.absolute())
+    _require_faiss()
+    with Engine() as engine:
+        if path.exists():
+            say(f"Going on with {path}.")
+        else:
+            engine.run("create", path=where, source=source)
+            say(f"Made {path}.")
+        embed_params = EmbedParams(encoder=encoder, device=device)  # type: ignore[arg-type]
+        result = engine.run("embed", path=where, params=embed_params.to_dict())
+        _report_embed(result)
+        params = ProjectionParams(n_components=dims, device=device)  # type: ignore[arg-type]
+        laid_out = engine.run(
+            "project", path=where, params=params.to_dict(), embeddings=result["name"]
+        )
+        _report_projection(laid_out)
+    return laid_out, str(laid_out["name"])
+
+
+def _require_faiss() -> None:
+    """Find out before the images are embedded, not after it.
+
+    Raises
+    ------
+    MissingDependencyError
+        If FAISS is not there, or only its empty folder is.
+    """
+    spec = importlib.util.find_spec("faiss")
+    if spec is None or spec.origin is None:
+        found = "is not installed" if spec is None else "is damaged"
+        raise MissingDependencyError(
+            f"FAISS, which finds neighbors, {found}. Install exactly one of\n"
+            '    pip install --force-reinstall "napari-embed[cpu]"\n'
+            '    pip install --force-reinstall "napari-embed[gpu]"'
+        )
+
+
+@click.command(
+    name="map",
+    short_help="All steps in one, from SOURCE to napari.",
+    epilog="""\b
+Examples:
+  napari-embed map photos/
+  napari-embed map photos/ --dims 2 --encoder lite0 --no-view
+""",
+)
+@click.argument("source")
+@click.argument("project", type=PROJECT, required=False)
+@click.option(
+    "--encoder",
+    default="descriptor",
+    show_default=True,
+    help="See `napari-embed encoders`.",
+)
+@click.option(
+    "--dims",
+    type=click.Choice(["2", "3"]),
+    default="3",
+    show_default=True,
+    help="Dimensions of the map.",
+)
+@click.option("--no-view", is_flag=True, help="Do not open napari at the end.")
+@device
+def map_(
+    source: str,
+    project: Path | None,
+    encoder: str,
+    dims: str,
+    no_view: bool,
+    device: str,
+) -> int:
+    """Do all steps in one: new, embed, neighbors, project, view.
+
+    If PROJECT is there already, it goes on with that.
+    """
+    target = project or _default_project(source)
+    result, name = _all_steps(
+        source, target, encoder=encoder, dims=int(dims), device=device
+    )
+    code = _outcome(result, target)
+    if no_view:
+        say(f"To see it: napari-embed view {target}")
+        return code
+    return open_viewer(target, projection=name) or code
+
+
+@click.command(short_help="Show the bundled sample as a 3D map in napari.")
+@click.option(
+    "--project",
+    "path",
+    type=PROJECT,
+    help="Where to keep the project; by default in your data folder.",
+)
+@click.option("--no-view", is_flag=True, help="Do not open napari at the end.")
+@device
+def demo(path: Path | None, no_view: bool, device: str) -> int:
+    """Show the bundled sample: 4,000 real images as a 3D map in napari.
+
+    The images are from Fashion-MNIST (MIT licence). The first time takes a minute or
+    two, then the project is there. On a machine without a display a picture of the
+    window is saved as demo.png.
+    """
+    target = path or _demo_project()
+    result, name = _all_steps(
+        "sample", target, encoder="descriptor", dims=3, device=device
+    )
+    if no_view:
+        say(f"To see it: napari-embed view {target}")
+        return _outcome(result, target)
+    return demo_view(target, projection=name)
+
+
+def _demo_project() -> Path:
+    import platformdirs
+
+    override = os.environ.get("NAPARI_EMBED_DATA")
+    folder = Path(override or platformdirs.user_data_dir("napari-embed"))
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InputError(
+            f"The project cannot be kept in {folder}: {error}. Choose another place: "
+            "napari-embed demo --project demo.embed"
+        ) from error
+    return folder / f"Fashion sample{SUFFIX}"
+
+
+COMMANDS = (demo, map_, new, embed, neighbors, project)

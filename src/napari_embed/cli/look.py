@@ -1,0 +1,227 @@
+"""Commands that look: view, status, export, encoders, verify."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from napari_embed.cli.console import say
+from napari_embed.cli.options import PROJECT, project_argument
+from napari_embed.cli.viewer import open_viewer
+from napari_embed.errors import IncompleteStageError, InputError
+
+if TYPE_CHECKING:
+    from napari_embed.project import Project
+
+__all__ = ["COMMANDS"]
+
+ERRORS_SHOWN = 20
+STATE_WORDS = {
+    "sealed": "done",
+    "partial": "partly done",
+    "stale": "out of date",
+    "missing": "not done",
+}
+
+
+@click.command(short_help="Open napari on a project.")
+@project_argument
+@click.option("--projection", metavar="NAME", help="Which map to show first.")
+def view(project: Path, projection: str | None) -> int:
+    """Open napari on PROJECT: the map, the lasso, the images behind it."""
+    from napari_embed.project import Project
+
+    with Project.open(project):  # a clear sentence before a window appears
+        pass
+    return open_viewer(project, projection=projection)
+
+
+def _facts(project: Project) -> dict[str, Any]:
+    errors = project.errors()
+    stages = Counter(errors["stage"].to_pylist())
+    return {
+        "path": str(project.path),
+        "name": project.name,
+        "n_items": project.n_items,
+        "source": project.spec.to_dict(),
+        "has_images": project.has_images,
+        "columns": project.columns(),
+        "stages": [
+            {
+                "key": stage.key,
+                "state": stage.state,
+                "chunks_done": stage.chunks_done,
+                "chunks_total": stage.chunks_total,
+                "params": dict(stage.params),
+                "info": dict(stage.info),
+                "upstream": stage.upstream,
+                "updated": stage.updated,
+            }
+            for stage in project.stages()
+        ],
+        "n_failed": len(set(errors["id"].to_pylist())),
+        "errors_by_stage": dict(stages),
+        "size_bytes": project.size_on_disk(),
+    }
+
+
+def _stage_line(stage: dict[str, Any]) -> str:
+    words = STATE_WORDS[stage["state"]]
+    if stage["state"] == "partial" and stage["chunks_total"]:
+        words += f", {stage['chunks_done'] / stage['chunks_total']:.0%}"
+    info = stage["info"]
+    shown = ("dim", "metric", "k", "recall", "n_iter", "kl_divergence")
+    facts = [
+        f"{key} {info[key]:.4g}"
+        if isinstance(info[key], float)
+        else f"{key} {info[key]}"
+        for key in shown
+        if info.get(key) not in (None, 0)
+    ]
+    return f"  {stage['key']:<32} {words:<18} {', '.join(facts)}"
+
+
+@click.command(
+    short_help="Tell how far a project is, and what failed.",
+    epilog="""\b
+Examples:
+  napari-embed status photos.embed
+  napari-embed status photos.embed --errors
+  napari-embed status photos.embed --json
+""",
+)
+@project_argument
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--errors", "all_errors", is_flag=True, help="List every failed item.")
+def status(project: Path, as_json: bool, all_errors: bool) -> int:
+    """Tell what is in PROJECT and how far each step is."""
+    from napari_embed.project import Project
+
+    with Project.open(project) as opened:
+        facts = _facts(opened)
+        if as_json:
+            say(json.dumps(facts, indent=2))
+            return 0
+        say(f"{facts['name']}: {facts['n_items']:,} items")
+        say(f"  from   {facts['source']['kind']} {facts['source']['path']}")
+        say(f"  size   {facts['size_bytes'] / 1e6:,.1f} MB on disk")
+        for stage in facts["stages"]:
+            say(_stage_line(stage))
+        if not facts["stages"]:
+            say(f"  Nothing is computed yet. Next: napari-embed embed {project}")
+        _show_errors(opened, everything=all_errors)
+    return 0
+
+
+def _show_errors(project: Project, *, everything: bool) -> None:
+    table = project.errors()
+    if not table.num_rows:
+        return
+    say(f"  {table.num_rows:,} failures:")
+    shown = table if everything else table.slice(0, ERRORS_SHOWN)
+    for row in shown.to_pylist():
+        # Names come from data: a control character must not reach the terminal.
+        name = "".join(c if c.isprintable() else "?" for c in str(row["source"]))
+        reason = "".join(c if c.isprintable() else " " for c in str(row["reason"]))
+        say(f"    {row['id']:>8}  {name}  ({row['stage']}): {reason}")
+    left = table.num_rows - shown.num_rows
+    if left:
+        say(f"    and {left:,} more; --errors lists all")
+
+
+@click.command(
+    short_help="Write positions and labels as CSV or Parquet.",
+    epilog="""\b
+Examples:
+  napari-embed export photos.embed photos.csv
+  napari-embed export photos.embed photos.parquet --projection tsne-2d
+""",
+)
+@project_argument
+@click.argument("out", type=PROJECT)
+@click.option("--projection", metavar="NAME", help="Which map; by default the newest.")
+@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
+@click.option(
+    "--raw-text",
+    is_flag=True,
+    help="CSV: do not put a ' before text that a spreadsheet would run as a formula.",
+)
+def export(
+    project: Path, out: Path, projection: str | None, force: bool, raw_text: bool
+) -> int:
+    """Write the items of PROJECT with their positions to OUT (.csv or .parquet).
+
+    Columns: id, x, y (and z), image_path, label, and whatever else the items have.
+    """
+    from napari_embed.curation.export import export_table
+    from napari_embed.project import Project
+
+    with Project.open(project) as opened:
+        names = opened.projection_names()
+        if projection is None and not names:
+            raise IncompleteStageError(
+                f"This project has no map yet. Make one: napari-embed project {project}"
+            )
+        name = projection or names[-1]
+        if name not in names:
+            raise InputError(
+                f"There is no map {name!r}. Maps of this project: {', '.join(names)}."
+            )
+        rows = export_table(
+            opened, out, projection=name, overwrite=force, guard_text=not raw_text
+        )
+    say(f"Wrote {rows:,} rows with the map {name} to {out}.")
+    return 0
+
+
+@click.command(short_help="List the encoders and what each one needs.")
+def encoders() -> int:
+    """List what can turn images into vectors, and what each one needs."""
+    from napari_embed.encoders import list_encoders
+
+    for info in list_encoders():
+        mark = "ready" if info.available else "needs something"
+        say(f"{info.name:<24} {info.dim:>5} numbers   {mark}")
+        say(f"    {info.title}. {info.description}")
+        if info.requirement:
+            say(f"    {info.requirement}")
+    return 0
+
+
+@click.command(short_help="Read every byte of a project; name what is damaged.")
+@project_argument
+@click.option("--repair", is_flag=True, help="Mark what is damaged to be done again.")
+def verify(project: Path, repair: bool) -> int:
+    """Read every byte of PROJECT and name exactly what is damaged or missing.
+
+    With --repair, damaged parts count as not done; run embed or project again and only
+    these are made anew.
+    """
+    from napari_embed.project import Project
+
+    with Project.open(project, mode="a" if repair else "r") as opened:
+        problems = opened.verify()
+        for problem in problems:
+            say(str(problem))
+        if repair:
+            for stage in sorted({p.stage for p in problems if p.stage}):
+                chunks = {p.chunk for p in problems if p.stage == stage}
+                whole = None in chunks or not stage.startswith(("thumb", "embed"))
+                opened.invalidate_chunks(
+                    stage, None if whole else [c for c in chunks if c is not None]
+                )
+    if not problems:
+        say(f"{project} is whole.")
+        return 0
+    if repair:
+        say(f"{len(problems)} damaged parts will be made again by the next embed.")
+        return 0
+    say(f"{len(problems)} problems. To mend: napari-embed verify {project} --repair")
+    return 1
+
+
+COMMANDS = (view, status, export, encoders, verify)

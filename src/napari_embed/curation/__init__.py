@@ -1,0 +1,1 @@
+"""What people take away from a project: tables of items and positions."""

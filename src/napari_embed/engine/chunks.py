@@ -1,0 +1,237 @@
+"""From images to chunks of vectors and thumbnails, decoding ahead of the encoder.
+
+A chunk is the unit of work and of a resume: its images are decoded in order by a
+thread, handed over in small pieces, encoded, and written as a whole. Pieces do not
+depend on where a run was interrupted, so a resumed run gives the same bytes.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.engine.progress import JobControl, ProgressCallback
+from napari_embed.sources.images import letterbox
+
+if TYPE_CHECKING:
+    from napari_embed.encoders import Encoder
+    from napari_embed.project import ChunkStage, Project
+    from napari_embed.sources import Source
+
+__all__ = ["ChunkRunner", "decode_ahead"]
+
+# Images per piece: enough for a forward pass, few enough to answer Cancel soon.
+PIECE_IMAGES = 128
+# Pieces decoded ahead; with images of 512 x 512 about 100 MiB each.
+PIECES_AHEAD = 2
+
+
+@dataclass(frozen=True)
+class Piece:
+    """Some consecutive items of one chunk, decoded.
+
+    Attributes
+    ----------
+    chunk
+        Number of the chunk.
+    ids
+        Item ids.
+    images
+        One uint8 (h, w, 3) image per id, None where it could not be read.
+    thumbnails
+        uint8 (m, s, s, 3), zeros where there is no image; None when not wanted.
+    errors
+        {item id: reason} of the images that could not be read.
+    last
+        Whether the chunk ends with this piece.
+    """
+
+    chunk: int
+    ids: range
+    images: list[NDArray[np.uint8] | None]
+    thumbnails: NDArray[np.uint8] | None
+    errors: dict[int, str]
+    last: bool
+
+
+def _decode_chunk(
+    project: Project, source: Source, chunk: int, rows: slice, thumbnail_px: int
+) -> Iterator[Piece]:
+    """Decode one chunk, piece by piece; ``thumbnail_px`` 0 makes no thumbnails."""
+    images: list[NDArray[np.uint8] | None] = []
+    errors: dict[int, str] = {}
+    first = rows.start
+    for index, (image, reason) in enumerate(source.read(project.items(rows=rows))):
+        number = rows.start + index
+        images.append(image)
+        if image is None:
+            errors[number] = reason or "The image could not be read."
+        last = number + 1 == rows.stop
+        if len(images) == PIECE_IMAGES or last:
+            small = None
+            if thumbnail_px:
+                small = np.zeros((len(images), thumbnail_px, thumbnail_px, 3), np.uint8)
+                for i, picture in enumerate(images):
+                    if picture is not None:
+                        small[i] = letterbox(picture, thumbnail_px)
+            ids = range(first, number + 1)
+            yield Piece(chunk, ids, images, small, errors, last)
+            images, errors, first = [], {}, number + 1
+
+
+@dataclass
+class _Feed:
+    """The thread that decodes, and the queue between it and the encoder."""
+
+    pieces: queue.Queue[Piece | BaseException | None] = field(
+        default_factory=lambda: queue.Queue(PIECES_AHEAD)
+    )
+    stopped: threading.Event = field(default_factory=threading.Event)
+
+    def put(self, item: Piece | BaseException | None) -> None:
+        while not self.stopped.is_set():
+            try:
+                self.pieces.put(item, timeout=0.1)
+            except queue.Full:
+                continue
+            return
+
+    def fill(self, pieces: Iterator[Piece]) -> None:
+        try:
+            for piece in pieces:
+                self.put(piece)
+                if self.stopped.is_set():
+                    return
+            self.put(None)
+        except BaseException as error:  # noqa: BLE001  thread boundary: raised there
+            self.put(error)
+
+
+def decode_ahead(
+    project: Project,
+    source: Source,
+    chunks: Sequence[tuple[int, slice, int]],
+) -> Iterator[Piece]:
+    """Yield the pieces of ``chunks`` (number, rows, thumbnail size) in order.
+
+    Decoding runs on a thread, ahead of whoever takes the pieces; what it raises is
+    raised here. Leaving the loop early ends the thread.
+    """
+    feed = _Feed()
+    pieces = (
+        piece
+        for chunk, rows, size in chunks
+        for piece in _decode_chunk(project, source, chunk, rows, size)
+    )
+    thread = threading.Thread(
+        target=feed.fill, args=(pieces,), name="napari-embed-decode", daemon=True
+    )
+    thread.start()
+    try:
+        while (item := feed.pieces.get()) is not None:
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        feed.stopped.set()
+        thread.join()
+
+
+def _shifted(control: JobControl, done: int, total: int) -> ProgressCallback:
+    """Return a callback for one piece that reports on all images."""
+
+    def report(finished: int, _: int) -> None:
+        control.progress("images", done + finished, total, unit="images")
+
+    return report
+
+
+class ChunkRunner:
+    """Encodes the pending chunks of two stages: vectors and thumbnails.
+
+    Parameters
+    ----------
+    project, source
+        Where items come from.
+    encoder, vectors
+        Ready to encode, and the stage its vectors go to; both None to make thumbnails
+        only.
+    thumbnails
+        The stage of the thumbnails. Chunks that are done in both stages are left
+        alone.
+    """
+
+    def __init__(
+        self,
+        project: Project,
+        source: Source,
+        *,
+        thumbnails: ChunkStage,
+        encoder: Encoder | None = None,
+        vectors: ChunkStage | None = None,
+    ) -> None:
+        self._project, self._source, self._encoder = project, source, encoder
+        self._vectors, self._thumbnails = vectors, thumbnails
+        self._to_encode = set(vectors.pending() if vectors else ())
+        self._to_show = set(thumbnails.pending())
+        self.encoded = 0
+        self.first_errors: list[str] = []
+
+    def pending(self) -> list[int]:
+        """Return the chunks that have to be decoded."""
+        return sorted(self._to_encode | self._to_show)
+
+    def run(self, control: JobControl) -> None:
+        """Do all pending chunks; each is on disk before the next begins."""
+        project = self._project
+        size = project.thumbnail_shape[0]
+        todo = [
+            (chunk, self._thumbnails.rows(chunk), size if chunk in self._to_show else 0)
+            for chunk in self.pending()
+        ]
+        left = sum(rows.stop - rows.start for _, rows, _ in todo)
+        done = project.n_items - left
+        control.progress("images", done, project.n_items, unit="images")
+        parts: list[Piece] = []
+        blocks: list[NDArray[np.float32]] = []
+        for piece in decode_ahead(project, self._source, todo):
+            control.check()
+            parts.append(piece)
+            if piece.chunk in self._to_encode:
+                blocks.append(
+                    self._encode(piece, _shifted(control, done, project.n_items))
+                )
+            if piece.last:
+                self._write(parts, blocks)
+                parts, blocks = [], []
+            done += len(piece.ids)
+            control.progress("images", done, project.n_items, unit="images")
+
+    def _encode(self, piece: Piece, progress: ProgressCallback) -> NDArray[np.float32]:
+        """Return one row per item; NaN without an image. Adds to its errors."""
+        assert self._encoder is not None
+        block = np.full((len(piece.ids), self._encoder.dim), np.nan, np.float32)
+        good = [i for i, image in enumerate(piece.images) if image is not None]
+        if good:
+            images = [image for image in piece.images if image is not None]
+            block[good] = self._encoder.encode(images, progress=progress)
+            for row, reason in self._encoder.failures.items():
+                piece.errors[piece.ids[good[row]]] = reason
+            self.encoded += len(good)
+        return block
+
+    def _write(self, parts: list[Piece], blocks: list[NDArray[np.float32]]) -> None:
+        chunk = parts[0].chunk
+        if chunk in self._to_show:
+            pictures = [p.thumbnails for p in parts if p.thumbnails is not None]
+            self._thumbnails.write(chunk, np.concatenate(pictures))
+        if self._vectors is not None and chunk in self._to_encode:
+            errors = {k: v for piece in parts for k, v in piece.errors.items()}
+            self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]
+            self._vectors.write(chunk, np.concatenate(blocks), errors=errors)

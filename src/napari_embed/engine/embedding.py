@@ -1,0 +1,348 @@
+"""Fill a project with vectors: encode its images, or import vectors that exist."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.arrays import Projection
+from napari_embed.encoders import load_encoder
+from napari_embed.engine.chunks import ChunkRunner
+from napari_embed.engine.progress import JobControl
+from napari_embed.engine.result import StageResult
+from napari_embed.errors import CorruptChunkError, InputError
+from napari_embed.params import EmbedParams, fingerprint
+
+if TYPE_CHECKING:
+    from napari_embed.encoders import Encoder
+    from napari_embed.project import ChunkStage, Project
+    from napari_embed.sources import Source
+
+__all__ = [
+    "OWN_VECTORS",
+    "embed_images",
+    "embeddings_name",
+    "import_positions",
+    "import_vectors",
+]
+
+logger = logging.getLogger(__name__)
+
+OWN_VECTORS = "vectors"
+"""Name of the embeddings that came with the items."""
+
+# A change of what the code below computes raises its number.
+EMBED_VERSION = 1
+THUMBNAIL_VERSION = 1
+IMPORT_VERSION = 1
+
+FIT_BYTES = 1 << 30
+FIT_BLOCK = 64
+REASONS_SHOWN = 3
+
+
+def embeddings_name(encoder: str) -> str:
+    """Return the name under which an encoder's vectors are stored."""
+    return encoder.replace("/", "-").replace(":", "-")
+
+
+def _items_fingerprint(project: Project) -> str:
+    return fingerprint(project.manifest.items_checksum, project.spec.to_dict())
+
+
+def _thumbnail_stage(project: Project) -> ChunkStage:
+    shape = project.thumbnail_shape
+    return project.begin_stage(
+        "thumbnails",
+        fingerprint=fingerprint(
+            "thumbnails", THUMBNAIL_VERSION, _items_fingerprint(project), list(shape)
+        ),
+        shape_tail=shape,
+        dtype=np.uint8,
+        params={"size": shape[0]},
+    )
+
+
+def _seal(stage: ChunkStage, info: dict[str, Any]) -> None:
+    if not stage.sealed:
+        stage.seal(info)
+
+
+def _failed_ids(project: Project, key: str) -> NDArray[np.int64]:
+    table = project.errors()
+    member = np.asarray(table["stage"].to_pylist()) == key
+    return np.asarray(table["id"])[member] if member.size else np.zeros(0, np.int64)
+
+
+def _retry(project: Project, key: str) -> int:
+    """Make the chunks of failed items pending again; return how many items failed."""
+    failed = _failed_ids(project, key)
+    chunks = np.unique(failed // project.chunk_rows).tolist()
+    for stage in (key, "thumbnails"):
+        if chunks and project.stage_info(stage).state != "missing":
+            project.invalidate_chunks(stage, chunks)
+    return int(failed.size)
+
+
+def embed_images(
+    project: Project,
+    params: EmbedParams,
+    control: JobControl,
+    *,
+    retry_failed: bool = False,
+) -> StageResult:
+    """Encode every image and make its thumbnail; go on where a run was interrupted.
+
+    Parameters
+    ----------
+    project
+        Open for writing.
+    params
+        Encoder and its settings.
+    control
+        Progress out, cancel and pause in.
+    retry_failed
+        Try images again that could not be read before.
+
+    Raises
+    ------
+    InputError
+        If no image at all can be read.
+    JobCancelled
+        If the user asked to stop; finished chunks are kept.
+    """
+    started = time.monotonic()
+    source = project.source()
+    control.progress("encoder", 0, 1, unit="model", message=params.encoder)
+    encoder = load_encoder(
+        params.encoder,
+        device=params.device,
+        weights=params.weights,
+        batch_size=params.batch_size,
+        random_state=params.random_state,
+        progress=control.reporter("download", unit="bytes"),
+    )
+    control.progress("encoder", 1, 1, unit="model", message=params.encoder)
+    name = embeddings_name(params.encoder)
+    key = f"embeddings/{name}"
+    print_ = fingerprint(
+        "embeddings",
+        EMBED_VERSION,
+        _items_fingerprint(project),
+        encoder.fingerprint,
+    )
+    if retry_failed and project.stage_info(key).fingerprint == print_:
+        _retry(project, key)
+    info = {"encoder": params.encoder, "dim": encoder.dim, "metric": encoder.metric}
+    thumbnails = _thumbnail_stage(project)
+    vectors = project.begin_stage(
+        key,
+        fingerprint=print_,
+        shape_tail=(encoder.dim,),
+        dtype=np.float32,
+        params=params.to_dict(),
+        info=info,
+    )
+    runner = ChunkRunner(
+        project, source, thumbnails=thumbnails, encoder=encoder, vectors=vectors
+    )
+    todo = runner.pending()
+    if todo:
+        left = len(todo) * project.chunk_rows
+        side = project.thumbnail_shape[0]
+        project.check_free_space(left * (4 * encoder.dim + side * side))
+    if vectors.pending() and encoder.needs_fit:
+        _fit(project, source, encoder, params.random_state, control, name, print_)
+    rate = None
+    if todo:
+        begun = time.monotonic()
+        runner.run(control)
+        rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
+    failed = int(_failed_ids(project, key).size)
+    if failed == project.n_items:
+        project.invalidate_chunks(key)
+        project.invalidate_chunks("thumbnails")
+        raise _nothing_readable(project.n_items, runner.first_errors)
+    info |= {"n_failed": failed}
+    _seal(thumbnails, {})
+    _seal(vectors, info)
+    return StageResult(
+        "embed",
+        name,
+        computed=bool(todo),
+        n_items=project.n_items,
+        n_failed=failed,
+        n_done_now=runner.encoded,
+        seconds=time.monotonic() - started,
+        info=info | {"rate": rate},
+    )
+
+
+def _nothing_readable(n: int, reasons: list[str]) -> InputError:
+    shown = "; ".join(reasons[:REASONS_SHOWN])
+    return InputError(
+        f"None of the {n:,} images could be read, so there is nothing to embed. "
+        f"First reasons: {shown}"
+    )
+
+
+def _fit(
+    project: Project,
+    source: Source,
+    encoder: Encoder,
+    random_state: int,
+    control: JobControl,
+    name: str,
+    print_: str,
+) -> None:
+    """Teach the encoder on a sample, or give it what it learned before.
+
+    The state is on disk before the first chunk, so every chunk of a project is made
+    with the same one, whatever happens in between.
+    """
+    try:
+        state = project.read_encoder_state(name, fingerprint=print_)
+    except CorruptChunkError as error:
+        logger.warning("The encoder learns again: %s", error)
+        state = None
+    if state is not None:
+        encoder.load_state(state)
+        return
+    images = _sample(project, source, encoder.fit_size, random_state, control)
+    encoder.fit(images, progress=control.reporter("learning", unit="images"))
+    project.write_encoder_state(name, encoder.state(), fingerprint=print_)
+
+
+def _sample(
+    project: Project,
+    source: Source,
+    size_wanted: int,
+    random_state: int,
+    control: JobControl,
+) -> list[NDArray[np.uint8]]:
+    """Return readable images, the same ones at every call, at most `FIT_BYTES`."""
+    n = project.n_items
+    wanted = min(n, size_wanted)
+    rng = np.random.default_rng(random_state)
+    # Four times as many, because some may not be readable.
+    ids = rng.choice(n, size=min(n, 4 * wanted), replace=False)
+    images: list[NDArray[np.uint8]] = []
+    reasons: list[str] = []
+    size = 0
+    for start in range(0, ids.size, FIT_BLOCK):
+        for image, reason in source.read(project.items(rows=ids[start:][:FIT_BLOCK])):
+            if image is not None:
+                images.append(image)
+                size += image.nbytes
+            elif len(reasons) < REASONS_SHOWN:
+                reasons.append(reason or "no reason given")
+        control.progress("sample", min(len(images), wanted), wanted, unit="images")
+        if len(images) >= wanted or size > FIT_BYTES:
+            break
+    if not images:
+        raise _nothing_readable(ids.size, reasons)
+    return images[:wanted]
+
+
+def import_vectors(project: Project, control: JobControl) -> StageResult:
+    """Store the vectors that came with the items as embeddings "vectors".
+
+    Rows with NaN or Inf are recorded as errors and left out of everything.
+
+    Raises
+    ------
+    InputError
+        If the source has no (n, d) vectors, or none of them is finite.
+    """
+    started = time.monotonic()
+    source = project.source()
+    vectors = source.vectors()
+    if vectors is None:
+        raise InputError(f"{project.spec.path} holds no vectors; embed its images.")
+    shape = tuple(vectors.shape)
+    if len(shape) != 2 or shape[0] != project.n_items or shape[1] < 1:
+        raise InputError(
+            f"Vectors of shape ({project.n_items}, d) were expected, one row per item; "
+            f"{project.spec.path} has {shape}."
+        )
+    key = f"embeddings/{OWN_VECTORS}"
+    stage = project.begin_stage(
+        key,
+        fingerprint=fingerprint(
+            "import", IMPORT_VERSION, _items_fingerprint(project), shape[1]
+        ),
+        shape_tail=(shape[1],),
+        dtype=np.float32,
+        params={"encoder": OWN_VECTORS},
+    )
+    todo = stage.pending()
+    project.check_free_space(len(todo) * project.chunk_rows * 4 * shape[1])
+    done_now = 0
+    for chunk in todo:
+        rows = stage.rows(chunk)
+        done_now += rows.stop - rows.start
+        values, errors = _finite_rows(vectors[rows], rows.start)
+        stage.write(chunk, values, errors=errors)
+        done = project.n_items - (len(todo) * project.chunk_rows) + done_now
+        control.progress("vectors", max(done, done_now), project.n_items, unit="rows")
+    failed = int(_failed_ids(project, key).size)
+    if failed == project.n_items:
+        project.invalidate_chunks(key)
+        raise InputError(
+            f"None of the {failed:,} vectors in {project.spec.path} is finite; every "
+            "row holds NaN or Inf."
+        )
+    info = {"dim": shape[1], "metric": "euclidean", "n_failed": failed}
+    _seal(stage, info)
+    if project.has_images:
+        thumbnails = _thumbnail_stage(project)
+        ChunkRunner(project, source, thumbnails=thumbnails).run(control)
+        _seal(thumbnails, {})
+    return StageResult(
+        "embed",
+        OWN_VECTORS,
+        computed=bool(todo),
+        n_items=project.n_items,
+        n_failed=failed,
+        n_done_now=done_now,
+        seconds=time.monotonic() - started,
+        info=info,
+    )
+
+
+def _finite_rows(
+    block: NDArray[Any], first: int
+) -> tuple[NDArray[np.float32], dict[int, str]]:
+    """Return float32 rows, NaN where a row is not finite, and why per item id."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        values = np.array(block, dtype=np.float32)
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=1))
+    values[bad] = np.nan
+    reason = "The vector holds NaN or Inf, or a number too large for 32 bits."
+    return values, {first + int(i): reason for i in bad}
+
+
+def import_positions(project: Project) -> str | None:
+    """Store the positions that came with the items; return the projection's name."""
+    positions = project.source().positions()
+    if positions is None:
+        return None
+    values = np.array(positions, dtype=np.float32)
+    if values.shape[0] != project.n_items or values.shape[1:] not in ((2,), (3,)):
+        raise InputError(
+            f"Positions of shape ({project.n_items}, 2 or 3) were expected, got "
+            f"{values.shape}."
+        )
+    values[~np.isfinite(values).all(axis=1)] = np.nan
+    name = f"given-{values.shape[1]}d"
+    print_ = fingerprint("given", IMPORT_VERSION, _items_fingerprint(project))
+    if project.stage_info(f"projections/{name}").fingerprint != print_:
+        info = {"n_components": int(values.shape[1]), "method": "given"}
+        project.write_projection(
+            name, Projection(values, info=info), fingerprint=print_, info=info
+        )
+    return name

@@ -1,0 +1,152 @@
+"""The jobs of the engine process: plain arguments in, plain results out.
+
+A project is opened for one job only, so that its lock is held only while working.
+Arguments common to all but "create" and "info": ``path`` of the project, ``params`` as
+a dictionary (defaults for what is missing).
+"""
+
+from __future__ import annotations
+
+import platform
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.engine import pipeline
+from napari_embed.engine.environment import usable_cpus
+from napari_embed.engine.positions import PositionsBuffer
+from napari_embed.engine.progress import JobControl
+from napari_embed.engine.worker import Emit, JobFunction
+from napari_embed.errors import InputError
+from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
+from napari_embed.project import Project
+from napari_embed.sources import SourceSpec, detect_source
+
+__all__ = ["JOBS"]
+
+PACKAGES = ("napari-embed", "torch", "torchvision", "taichi", "faiss-cpu", "faiss-gpu")
+
+
+def _open(arguments: dict[str, Any]) -> Project:
+    path = arguments.get("path")
+    if not path:
+        raise InputError("No project was named.")
+    return Project.open(str(path), mode="a")
+
+
+def _create(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path; spec (a dictionary) or source (a path, or "sample") and kind."""
+    if arguments.get("spec"):
+        spec = SourceSpec.from_dict(arguments["spec"])
+    else:
+        kind = arguments.get("kind") or "auto"
+        spec = detect_source(str(arguments.get("source") or ""), kind=kind)
+    if arguments.get("options"):
+        spec = spec.with_options(**arguments["options"])
+    return pipeline.run_create(
+        str(arguments["path"]),
+        spec,
+        control,
+        name=arguments.get("name"),
+        thumbnail_size=arguments.get("thumbnail_size"),
+    ).to_dict()
+
+
+def _embed(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, params, retry_failed."""
+    params = EmbedParams.from_dict(arguments.get("params") or {})
+    with _open(arguments) as project:
+        return pipeline.run_embed(
+            project,
+            params,
+            control,
+            retry_failed=bool(arguments.get("retry_failed")),
+        ).to_dict()
+
+
+def _neighbors(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, params, embeddings."""
+    params = NeighborParams.from_dict(arguments.get("params") or {})
+    with _open(arguments) as project:
+        return pipeline.run_neighbors(
+            project, params, control, embeddings=arguments.get("embeddings")
+        ).to_dict()
+
+
+def _project(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, params, embeddings, name, neighbors, positions.
+
+    ``positions`` is the name of a buffer that gets the map while it forms.
+    """
+    params = ProjectionParams.from_dict(arguments.get("params") or {})
+    neighbors = arguments.get("neighbors")
+    with ExitStack() as stack:
+        buffer = None
+        if arguments.get("positions"):
+            buffer = PositionsBuffer.attach(str(arguments["positions"]))
+            stack.enter_context(buffer)
+        project = stack.enter_context(_open(arguments))
+        return pipeline.run_projection(
+            project,
+            params,
+            control,
+            embeddings=arguments.get("embeddings"),
+            name=arguments.get("name"),
+            publish=_publisher(buffer, emit),
+            neighbors=NeighborParams.from_dict(neighbors) if neighbors else None,
+        ).to_dict()
+
+
+def _publisher(buffer: PositionsBuffer | None, emit: Emit) -> pipeline.Publish:
+    """Return what hands positions to the buffer and KL to the client."""
+
+    def publish(
+        iteration: int, kl: float, positions: NDArray[np.float32] | None
+    ) -> None:
+        if np.isfinite(kl):
+            emit("kl", iteration=iteration, kl_divergence=kl)
+        if buffer is not None and positions is not None:
+            sequence = buffer.write(positions)
+            emit("positions", sequence=sequence, iteration=iteration)
+
+    return publish
+
+
+def _info(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[str, Any]:
+    """Return what this process runs on."""
+    import torch
+
+    found: dict[str, str | None] = {}
+    for name in PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    cuda = torch.cuda.is_available()
+    return {
+        "python": platform.python_version(),
+        "cpus": usable_cpus(),
+        "packages": found,
+        "gpu": torch.cuda.get_device_name(0) if cuda else None,
+    }
+
+
+JOBS: dict[str, JobFunction] = {
+    "create": _create,
+    "embed": _embed,
+    "neighbors": _neighbors,
+    "project": _project,
+    "info": _info,
+}
+"""Job functions by the name a client asks for."""

@@ -1,0 +1,490 @@
+"""The stages of a project: create, embed, neighbors, projection.
+
+Each takes an open project and a :class:`JobControl`, does what is not done yet, and
+returns a :class:`StageResult`. A stage carries a fingerprint of its settings, of what
+it was computed from and of the code's version: a sealed stage with the same fingerprint
+is left alone, a changed one is computed again, and what was computed from the old one
+shows as stale.
+
+Items without a vector (an unreadable image, a NaN row) take part in nothing: their
+neighbor ids are -1 and their positions NaN.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.arrays import NeighborGraph, Projection
+from napari_embed.engine.embedding import (
+    OWN_VECTORS,
+    embed_images,
+    import_positions,
+    import_vectors,
+)
+from napari_embed.engine.progress import JobControl
+from napari_embed.engine.result import StageResult
+from napari_embed.errors import IncompleteStageError, InputError
+from napari_embed.params import (
+    EmbedParams,
+    NeighborParams,
+    ProjectionParams,
+    fingerprint,
+)
+from napari_embed.project import Project
+
+if TYPE_CHECKING:
+    from napari_embed.sources import SourceSpec
+    from napari_embed.tsne.optimizer import IterationReport
+
+__all__ = [
+    "Publish",
+    "projection_name",
+    "run_create",
+    "run_embed",
+    "run_neighbors",
+    "run_projection",
+]
+
+# A change of what the code below computes raises its number.
+NEIGHBORS_VERSION = 1
+PROJECTION_VERSION = 1
+
+FEWEST_ITEMS = 4
+NEIGHBORS_PER_PERPLEXITY = 3
+
+Publish = Callable[[int, float, "NDArray[np.float32] | None"], None]
+"""``publish(iteration, kl_divergence, positions)``: KL may be NaN, positions (over all
+items, NaN where there is none) may be None."""
+
+
+def run_create(
+    path: str | Path,
+    spec: SourceSpec,
+    control: JobControl,
+    *,
+    name: str | None = None,
+    thumbnail_size: int | None = None,
+) -> StageResult:
+    """Make a project of a source; vectors and positions it brings are imported.
+
+    Raises
+    ------
+    InputError
+        If the source has no items or cannot be understood.
+    StoreError
+        If the folder exists already or cannot be written.
+    """
+    started = time.monotonic()
+    with Project.create(
+        path,
+        spec,
+        name=name,
+        thumbnail_size=thumbnail_size,
+        progress=control.reporter("items"),
+    ) as project:
+        failed = 0
+        if project.source().vectors() is not None:
+            failed = import_vectors(project, control).n_failed
+        given = import_positions(project)
+        return StageResult(
+            "create",
+            project.name,
+            computed=True,
+            n_items=project.n_items,
+            n_failed=failed,
+            n_done_now=project.n_items,
+            seconds=time.monotonic() - started,
+            info={
+                "path": str(project.path),
+                "projection": given,
+                "has_images": project.has_images,
+            },
+        )
+
+
+def run_embed(
+    project: Project,
+    params: EmbedParams,
+    control: JobControl,
+    *,
+    retry_failed: bool = False,
+) -> StageResult:
+    """Give every item a vector: encode the images, or import vectors that came along.
+
+    Vectors are imported when the project has no images, or when the encoder's name is
+    "vectors".
+
+    Raises
+    ------
+    InputError
+        If no item at all gets a vector.
+    JobCancelled
+        If the user asked to stop; finished chunks are kept.
+    """
+    if params.encoder == OWN_VECTORS or not project.has_images:
+        result = import_vectors(project, control)
+        import_positions(project)
+        return result
+    return embed_images(project, params, control, retry_failed=retry_failed)
+
+
+def _choose_embeddings(project: Project, name: str | None) -> str:
+    """Return the name of finished embeddings: the one asked for, or the newest."""
+    done = [
+        s
+        for s in project.stages()
+        if s.key.startswith("embeddings/") and s.state == "sealed"
+    ]
+    names = [s.key.removeprefix("embeddings/") for s in done]
+    if name is not None:
+        if name not in names:
+            known = ", ".join(names) or "none"
+            raise IncompleteStageError(
+                f"The embeddings {name!r} are not complete in this project (complete: "
+                f"{known}). Embed first: napari-embed embed {project.path}"
+            )
+        return name
+    if not done:
+        raise IncompleteStageError(
+            "This project has no complete embeddings. Embed first: "
+            f"napari-embed embed {project.path}"
+        )
+    return max(done, key=lambda s: s.updated).key.removeprefix("embeddings/")
+
+
+def projection_name(project: Project, embeddings: str, params: ProjectionParams) -> str:
+    """Return the default name of a map: with the embeddings' if there are several."""
+    plain = f"{params.method}-{params.n_components}d"
+    others = set(project.embeddings_names()) - {embeddings}
+    return f"{embeddings}-{plain}" if others else plain
+
+
+def _valid_vectors(
+    project: Project, name: str, control: JobControl
+) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
+    """Return the finite vectors (m, d) and their item ids (m,)."""
+    stored = project.embeddings(name)
+    vectors = np.empty(stored.shape, np.float32)
+    for first, block in stored.blocks():
+        vectors[first : first + len(block)] = block
+        control.progress("reading", first + len(block), len(stored), unit="rows")
+    valid = np.isfinite(vectors).all(axis=1)
+    ids = np.flatnonzero(valid)
+    if ids.size < FEWEST_ITEMS:
+        raise InputError(
+            f"At least {FEWEST_ITEMS} items with vectors are needed, {name} has "
+            f"{ids.size} of {len(stored)}."
+        )
+    return (vectors if ids.size == len(stored) else vectors[valid]), ids
+
+
+def _over_all_items(
+    graph: NeighborGraph, ids: NDArray[np.int64], n: int
+) -> NeighborGraph:
+    """Return a graph of some items as one of all; -1 and Inf for the others."""
+    if ids.size == n:
+        return graph
+    indices = np.full((n, graph.k), -1, np.int32)
+    distances = np.full((n, graph.k), np.inf, np.float32)
+    indices[ids] = np.where(graph.indices >= 0, ids[graph.indices], -1)
+    distances[ids] = graph.distances
+    return NeighborGraph(indices, distances, graph.metric, graph.recall)
+
+
+def _of_valid_items(graph: NeighborGraph, ids: NDArray[np.int64]) -> NeighborGraph:
+    """Undo `_over_all_items`."""
+    if ids.size == graph.n:
+        return graph
+    number = np.full(graph.n, -1, np.int32)
+    number[ids] = np.arange(ids.size, dtype=np.int32)
+    indices = graph.indices[ids]
+    indices = np.where(indices >= 0, number[indices], -1).astype(np.int32)
+    return NeighborGraph(indices, graph.distances[ids], graph.metric, graph.recall)
+
+
+def run_neighbors(
+    project: Project,
+    params: NeighborParams,
+    control: JobControl,
+    *,
+    embeddings: str | None = None,
+    at_least: int = 1,
+) -> StageResult:
+    """Find the nearest neighbors of every item that has a vector.
+
+    Parameters
+    ----------
+    project, params, control
+        As everywhere.
+    embeddings
+        Which ones; by default the newest.
+    at_least
+        Neighbors that are needed whatever ``params`` says (for a large perplexity). A
+        stored graph with more neighbors than asked for is left as it is.
+
+    Raises
+    ------
+    IncompleteStageError
+        If the embeddings are not complete.
+    InputError
+        If fewer than 4 items have vectors.
+    """
+    started = time.monotonic()
+    name = _choose_embeddings(project, embeddings)
+    source = project.stage_info(f"embeddings/{name}")
+    key = f"neighbors/{name}"
+    stored = project.stage_info(key)
+    wanted = max(params.n_neighbors, at_least)
+
+    def print_of(k: int) -> str:
+        settings = replace(params, n_neighbors=k, device="auto").to_dict()
+        return fingerprint("neighbors", NEIGHBORS_VERSION, source.fingerprint, settings)
+
+    k_stored = int(stored.info.get("k_wanted") or 0)
+    enough = k_stored >= wanted and stored.fingerprint == print_of(k_stored)
+    n_failed = int(source.info.get("n_failed") or 0)
+    if stored.state == "sealed" and enough:
+        return StageResult(
+            "neighbors", name, computed=False, n_items=project.n_items,
+            n_failed=n_failed, info=dict(stored.info),
+        )  # fmt: skip
+    from napari_embed.tsne import neighbor_graph
+
+    vectors, ids = _valid_vectors(project, name, control)
+    metric = params.metric
+    if metric == "auto":
+        metric = "cosine" if source.info.get("metric") == "cosine" else "euclidean"
+    control.progress("neighbors", 0, ids.size, unit="steps")
+    graph = neighbor_graph(
+        vectors,
+        n_neighbors=min(wanted, ids.size - 1),
+        metric=metric,
+        method=params.method,
+        device=params.device,
+        random_state=params.random_state,
+        progress=control.reporter("neighbors", unit="steps"),
+    )
+    control.check()
+    info = {"k": graph.k, "k_wanted": wanted, "n_valid": int(ids.size)}
+    project.write_neighbors(
+        name,
+        _over_all_items(graph, ids, project.n_items),
+        fingerprint=print_of(wanted),
+        params=params.to_dict(),
+        upstream=source.key,
+        info=info,
+    )
+    return StageResult(
+        "neighbors",
+        name,
+        computed=True,
+        n_items=project.n_items,
+        n_failed=project.n_items - ids.size,
+        n_done_now=int(ids.size),
+        seconds=time.monotonic() - started,
+        info=info | {"metric": graph.metric, "recall": graph.recall},
+    )
+
+
+def _perplexity(wanted: float, n: int, control: JobControl) -> float:
+    """Return the perplexity that ``n`` items allow, at most the one wanted."""
+    most = (n - 1) / NEIGHBORS_PER_PERPLEXITY
+    if wanted <= most:
+        return wanted
+    control.log(
+        f"A perplexity of {wanted:g} needs more than "
+        f"{math.ceil(NEIGHBORS_PER_PERPLEXITY * wanted)} items with vectors; for these "
+        f"{n} it is lowered to {most:.3g}."
+    )
+    return most
+
+
+def run_projection(
+    project: Project,
+    params: ProjectionParams,
+    control: JobControl,
+    *,
+    embeddings: str | None = None,
+    name: str | None = None,
+    publish: Publish | None = None,
+    neighbors: NeighborParams | None = None,
+) -> StageResult:
+    """Lay the items out in 2D or 3D; finds neighbors first if that was not done.
+
+    Parameters
+    ----------
+    project, params, control
+        As everywhere. ``control.stop()`` ends t-SNE early and keeps its map.
+    embeddings
+        Which ones; by default the newest.
+    name
+        Of the map; by default method and dimensions, as in "tsne-3d".
+    publish
+        Gets the map while it forms.
+    neighbors
+        How to find neighbors if that has to be done; by default as they were found.
+
+    Raises
+    ------
+    IncompleteStageError
+        If the embeddings are not complete.
+    InputError
+        If fewer than 4 items have vectors.
+    """
+    started = time.monotonic()
+    source_name = _choose_embeddings(project, embeddings)
+    name = name or projection_name(project, source_name, params)
+    upstream = f"embeddings/{source_name}"
+    if params.method == "tsne":
+        upstream = f"neighbors/{source_name}"
+        settings = neighbors or _stored_neighbor_params(project, upstream)
+        k = math.ceil(NEIGHBORS_PER_PERPLEXITY * params.perplexity)
+        run_neighbors(project, settings, control, embeddings=source_name, at_least=k)
+    print_ = fingerprint(
+        "projection",
+        PROJECTION_VERSION,
+        project.stage_info(upstream).fingerprint,
+        replace(params, device="auto").to_dict(),
+    )
+    stored = project.stage_info(f"projections/{name}")
+    if stored.state == "sealed" and stored.fingerprint == print_:
+        return StageResult(
+            "project", name, computed=False, n_items=project.n_items,
+            n_failed=int(stored.info.get("n_without") or 0), info=dict(stored.info),
+        )  # fmt: skip
+    vectors, ids = _valid_vectors(project, source_name, control)
+    places = _Places(ids, project.n_items)
+    if params.method == "pca":
+        found = _pca(vectors, params, control)
+    else:
+        graph = project.read_neighbors(source_name)
+        found = _tsne(vectors, graph, params, control, places, publish)
+    projection = replace(found, positions=places.over_all(found.positions))
+    info = _projection_info(params, source_name, projection, project.n_items - ids.size)
+    stopped_early = control.stop_requested
+    project.write_projection(
+        name,
+        projection,
+        # A map that was ended by hand is not what these settings give.
+        fingerprint=print_ + ("-stopped" if stopped_early else ""),
+        params=params.to_dict(),
+        upstream=upstream,
+        info=info,
+    )
+    if publish is not None:
+        publish(projection.n_iter, projection.kl_divergence, projection.positions)
+    return StageResult(
+        "project",
+        name,
+        computed=True,
+        n_items=project.n_items,
+        n_failed=project.n_items - ids.size,
+        n_done_now=int(ids.size),
+        seconds=time.monotonic() - started,
+        info=info,
+    )
+
+
+def _projection_info(
+    params: ProjectionParams, embeddings: str, projection: Projection, without: int
+) -> dict[str, Any]:
+    kl = projection.kl_divergence
+    return {
+        "method": params.method,
+        "n_components": params.n_components,
+        "embeddings": embeddings,
+        "n_without": without,
+        "n_iter": projection.n_iter,
+        "kl_divergence": kl if math.isfinite(kl) else None,
+    }
+
+
+def _stored_neighbor_params(project: Project, key: str) -> NeighborParams:
+    """Return how the neighbors of a project were found, or the defaults."""
+    stored = project.stage_info(key)
+    if stored.state == "missing" or not stored.params:
+        return NeighborParams()
+    return NeighborParams.from_dict(dict(stored.params))
+
+
+class _Places:
+    """Spreads positions of the valid items over all items."""
+
+    def __init__(self, ids: NDArray[np.int64], n: int) -> None:
+        self.ids, self._n = ids, n
+
+    def over_all(self, positions: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return (n, d) positions, NaN for items that have none."""
+        if self.ids.size == self._n:
+            return positions
+        result = np.full((self._n, positions.shape[1]), np.nan, np.float32)
+        result[self.ids] = positions
+        return result
+
+
+def _pca(
+    vectors: NDArray[np.float32], params: ProjectionParams, control: JobControl
+) -> Projection:
+    from napari_embed.tsne import pca_projection
+
+    control.progress("PCA", 0, 1, unit="maps")
+    found = pca_projection(
+        vectors, n_components=params.n_components, random_state=params.random_state
+    )
+    control.progress("PCA", 1, 1, unit="maps")
+    return found
+
+
+def _tsne(
+    vectors: NDArray[np.float32],
+    graph: NeighborGraph,
+    params: ProjectionParams,
+    control: JobControl,
+    places: _Places,
+    publish: Publish | None,
+) -> Projection:
+    from napari_embed.tsne import affinities, initial_positions
+    from napari_embed.tsne.optimizer import optimize
+
+    ids = places.ids
+    perplexity = _perplexity(params.perplexity, ids.size, control)
+    # The map must not depend on how many more neighbors happen to be stored.
+    k = min(graph.k, math.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
+    graph = _of_valid_items(graph, ids)
+    graph = replace(
+        graph,
+        indices=np.ascontiguousarray(graph.indices[:, :k]),
+        distances=np.ascontiguousarray(graph.distances[:, :k]),
+    )
+    control.progress("affinities", 0, ids.size, unit="rows")
+    joint = affinities(graph, perplexity=perplexity)
+    control.progress("affinities", ids.size, ids.size, unit="rows")
+    start = initial_positions(
+        vectors if params.init == "pca" else None,
+        ids.size,
+        n_components=params.n_components,
+        init=params.init,
+        random_state=params.random_state,
+    )
+
+    def follow(report: IterationReport) -> bool:
+        control.progress("t-SNE", report.iteration, report.max_iter, unit="iterations")
+        if publish is not None:
+            positions = report.positions
+            publish(
+                report.iteration,
+                report.kl_divergence,
+                None if positions is None else places.over_all(positions),
+            )
+        return control.stop_requested
+
+    control.progress("t-SNE", 0, params.max_iter, unit="iterations")
+    return optimize(joint, start, params, device=params.device, callback=follow)
