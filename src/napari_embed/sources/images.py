@@ -149,9 +149,14 @@ def _decode_jpeg(
         pixels = module.decode_jpeg(
             data, "RGB", min_height=-(-height // factor), min_width=-(-width // factor)
         )
+    except ImageDecodeError:
+        raise
     except ValueError:  # truncated or odd: Pillow's verdict is the one we report
         return None
-    return _shrink(Image.fromarray(_upright(pixels, data)), shrink_to)
+    upright = _upright(pixels, data)
+    if shrink_to is None or min(upright.shape[:2]) < 2 * shrink_to:
+        return upright
+    return _shrink(Image.fromarray(upright), shrink_to)
 
 
 def _upright(pixels: NDArray[np.uint8], data: bytes) -> NDArray[np.uint8]:
@@ -175,7 +180,7 @@ def _decode_pillow(
         _check_size(width, height, max_pixels)
         factor = _jpeg_factor(width, height, shrink_to)
         if image.format == "JPEG" and factor > 1:
-            image.draft(image.mode, (-(-width // factor), -(-height // factor)))
+            image.draft(image.mode, (width // factor, height // factor))
         image.load()
         upright = ImageOps.exif_transpose(image)
         return _shrink(_to_rgb(upright), shrink_to)
@@ -212,7 +217,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _shrink(image: Image.Image, shrink_to: int | None) -> NDArray[np.uint8]:
     factor = 1 if shrink_to is None else max(1, min(image.size) // shrink_to)
-    return np.asarray(image.reduce(factor) if factor > 1 else image).astype(np.uint8)
+    pixels: NDArray[np.uint8] = np.array(image.reduce(factor) if factor > 1 else image)
+    return pixels
 
 
 def to_uint8(

@@ -73,12 +73,10 @@ def open_confined(root: Path, name: str) -> int:
         If it does not exist or cannot be opened.
     """
     path = os.path.join(root, check_relative_name(name, root))
-    real_root = _real(str(root))
+    real_root = _real_folder(str(root))
     try:
         # Looked at before opening too: opening some devices has effects.
-        if not _is_regular(os.stat(path)) or not _inside(
-            os.path.realpath(path), real_root
-        ):
+        if not _looks_harmless(path, real_root):
             raise UnsafePathError(_refusal(name, root))
         descriptor = os.open(path, _OPEN_FLAGS)
     except UnsafePathError:
@@ -106,19 +104,34 @@ def read_confined(root: Path, name: str, *, max_bytes: int) -> bytes:
         As `open_confined`, and if it is larger than ``max_bytes``.
     """
     descriptor = open_confined(root, name)
-    with open(descriptor, "rb") as file:
+    try:
         size = os.fstat(descriptor).st_size
         if size > max_bytes:
             raise ImageDecodeError(
                 f"the file has {size / 2**20:.0f} MiB, at most "
                 f"{max_bytes / 2**20:.0f} MiB are read"
             )
-        return file.read(max_bytes + 1)
+        pieces = []
+        while size > 0 and (piece := os.read(descriptor, size)):
+            pieces.append(piece)
+            size -= len(piece)
+        return b"".join(pieces)
+    finally:
+        os.close(descriptor)
 
 
-@functools.lru_cache(maxsize=64)
-def _real(root: str) -> str:
-    return os.path.realpath(root)
+@functools.lru_cache(maxsize=4096)
+def _real_folder(path: str) -> str:
+    """Return where a folder really is; may be outdated, so never the last word."""
+    return os.path.realpath(path)
+
+
+def _looks_harmless(path: str, real_root: str) -> bool:
+    found = os.lstat(path)
+    if stat.S_ISLNK(found.st_mode):
+        return _is_regular(os.stat(path)) and _inside(os.path.realpath(path), real_root)
+    folder = os.path.dirname(path)
+    return _is_regular(found) and _inside(_real_folder(folder), real_root)
 
 
 def _is_regular(found: os.stat_result) -> bool:
