@@ -1,0 +1,96 @@
+"""What each iteration does: exaggeration, learning rate, momentum, upkeep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from napari_embed.params import ProjectionParams
+
+__all__ = ["CHECK_EVERY", "Schedule"]
+
+# Iterations between KL evaluations, finiteness checks and renumberings.
+CHECK_EVERY = 50
+_REBUILD_EVERY = 5
+_STOP_GAIN = 1e-4
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """The course of one minimisation.
+
+    Attributes
+    ----------
+    n
+        Points.
+    max_iter
+        Iterations in all.
+    exaggeration, exaggeration_iter
+        Factor on P, and for how many iterations.
+    learning_rate
+        None for max(200, n / exaggeration), which changes with the exaggeration
+        (Belkina et al. 2019; openTSNE does the same).
+    early_stop
+        Whether a stalled KL ends the run.
+    """
+
+    n: int
+    max_iter: int
+    exaggeration: float
+    exaggeration_iter: int
+    learning_rate: float | None
+    early_stop: bool
+
+    @classmethod
+    def of(cls, params: ProjectionParams, n: int) -> Schedule:
+        """Return the schedule that the settings ask for."""
+        rate = params.learning_rate
+        return cls(
+            n=n,
+            max_iter=params.max_iter,
+            exaggeration=params.early_exaggeration,
+            exaggeration_iter=min(params.early_exaggeration_iter, params.max_iter),
+            learning_rate=None if isinstance(rate, str) else float(rate),
+            early_stop=params.early_stop,
+        )
+
+    def exaggeration_at(self, iteration: int) -> float:
+        """Return the factor on P."""
+        return self.exaggeration if iteration < self.exaggeration_iter else 1.0
+
+    def rate_at(self, iteration: int) -> float:
+        """Return the learning rate, for the gradient without its factor 4."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return max(200.0, self.n / self.exaggeration_at(iteration))
+
+    def momentum_at(self, iteration: int) -> float:
+        """Return 0.5 while exaggerating, then 0.8."""
+        return 0.5 if iteration < self.exaggeration_iter else 0.8
+
+    def rebuilds_at(self, iteration: int) -> bool:
+        """Return whether the hierarchy is built anew rather than refitted."""
+        return iteration % _REBUILD_EVERY == 0
+
+    def renumbers_at(self, iteration: int) -> bool:
+        """Return whether points and rows of P are put in the map's order."""
+        return iteration % CHECK_EVERY == 0
+
+    def checks_at(self, iteration: int) -> bool:
+        """Return whether KL and finiteness are looked at."""
+        return iteration > 0 and iteration % CHECK_EVERY == 0
+
+    def stalled(self, trace: list[tuple[int, float]]) -> bool:
+        """Return whether the last KL gain no longer pays for the iterations.
+
+        Parameters
+        ----------
+        trace
+            (iteration, KL) pairs, oldest first.
+        """
+        settled = self.exaggeration_iter + 2 * CHECK_EVERY
+        if not self.early_stop or len(trace) < 2 or trace[-1][0] < settled:
+            return False
+        before, now = trace[-2][1], trace[-1][1]
+        return before - now < _STOP_GAIN * abs(now)
