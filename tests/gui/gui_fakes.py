@@ -48,7 +48,9 @@ class FakeMap:
     def set_thumbnails(self, read: Any, captions: Any = None) -> None:
         self.read = read
 
-    def color_by_categories(self, codes: np.ndarray, palette: np.ndarray) -> None:
+    def color_by_categories(
+        self, codes: np.ndarray, palette: np.ndarray, *, column: str, names: Any
+    ) -> None:
         self.calls.append(("categories", (codes, palette)))
 
     def color_by_values(self, values: np.ndarray, colormap: str, limits: Any) -> None:
@@ -166,7 +168,12 @@ class FakeProject:
         return table.take(pa.array(np.asarray(rows)))
 
     def column_values(self, name: str) -> np.ndarray:
-        return np.array(self.values[name], dtype=object if name == "label" else None)
+        return np.array(self.values[name])
+
+    def categories(self, name: str) -> tuple[np.ndarray, list[str]]:
+        names = sorted({v for v in self.values[name] if v is not None})
+        codes = [-1 if v is None else names.index(v) for v in self.values[name]]
+        return np.array(codes, dtype=np.int32), names
 
     def projection_names(self) -> list[str]:
         return list(self.projections)

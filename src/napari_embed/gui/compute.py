@@ -148,6 +148,7 @@ class Compute:
             return JobRequest(stage, "neighbors", arguments)
         params = self.settings.projection
         arguments["params"] = params.to_dict()
+        arguments["neighbors"] = self.settings.neighbors.to_dict()
         name = arguments["name"] = projection_name(snapshot, self.settings)
         n, d = snapshot.info.n_items, params.n_components
         return JobRequest(

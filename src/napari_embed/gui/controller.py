@@ -9,7 +9,7 @@ thread; slow reads go through `Background`, computing through `ComputeQueue`.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,9 @@ from psygnal import Signal
 
 from napari_embed.errors import EmbedError
 from napari_embed.gui.background import Background, call_now
-from napari_embed.gui.coloring import Coloring, color_column
+from napari_embed.gui.coloring import Coloring, read_coloring
 from napari_embed.gui.compute import Compute
 from napari_embed.gui.jobs import ComputeQueue, Engine
-from napari_embed.gui.live import without_missing
 from napari_embed.gui.opening import is_project, project_path
 from napari_embed.gui.settings import RecentProjects
 from napari_embed.gui.state import Message, ProjectionInfo, ViewState
@@ -62,6 +61,7 @@ class Controller:
 
     state_changed = Signal(object, object)  # new, old
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
+    selection_changed = Signal()
     panel_wanted = Signal(str)  # "compute" or "explore": what comes next; "keys"
 
     def __init__(
@@ -282,7 +282,7 @@ class Controller:
         )
 
     def _show(self, positions: NDArray[np.float32], info: ProjectionInfo) -> None:
-        positions, placed = without_missing(positions)
+        placed = np.isfinite(positions).all(axis=1)
         seamless = self._shown_live and self._same_layout(positions, info)
         self._shown_live = False
         self._placed = placed
@@ -316,16 +316,12 @@ class Controller:
         """Show positions that are still being computed."""
         d = positions.shape[1]
         info = ProjectionInfo(name, d, name)
-        clean, placed = without_missing(positions)
         if self._shown_live and self._same_layout(positions, info):
-            self._map.update_positions(clean)
+            self._map.update_positions(positions)
             self.update(data_version=self.state.data_version + 1)
         else:
             self._show(positions, info)
             self._shown_live = True
-        if not np.array_equal(placed, self._placed):
-            self._placed = placed
-            self._push_visible()
 
     # --- colours and classes -----------------------------------------------------
 
@@ -336,11 +332,12 @@ class Controller:
 
     def color_by(self, column: str | None) -> None:
         """Colour the points by a column of the items table; None gives one colour."""
-        project = self._project
-        if project is None:
+        project, info = self._project, self.state.project
+        if project is None or info is None:
             return
         self.colors_settled = False
-        if column is None:
+        chosen = next((c for c in info.columns if c.name == column), None)
+        if chosen is None:
             self._background.drop("column")
             self._colored(None, None)
             return
@@ -348,7 +345,7 @@ class Controller:
         def done(coloring: Coloring) -> None:
             # A label column without any label colours nothing.
             empty = coloring.kind == "category" and not coloring.names
-            self._colored(None if empty else column, None if empty else coloring)
+            self._colored(None if empty else chosen.name, None if empty else coloring)
 
         def failed(error: Exception) -> None:
             self.colors_settled = True
@@ -356,7 +353,7 @@ class Controller:
 
         self._background.run(
             "column",
-            lambda: color_column(project.column_values(column)),
+            lambda: read_coloring(project, chosen),
             done,
             failed,
         )
@@ -370,7 +367,7 @@ class Controller:
             color_column=column,
             color_kind=kind,
             color_limits=coloring.limits if coloring else (0.0, 1.0),
-            legend=coloring.legend() if coloring else (),
+            hidden_classes=frozenset(),
         )
         self._push_colors()
         self._push_visible()
@@ -387,7 +384,12 @@ class Controller:
         if coloring is None:
             self._map.color_plain()
         elif coloring.kind == "category":
-            self._map.color_by_categories(coloring.codes, coloring.palette)
+            self._map.color_by_categories(
+                coloring.codes,
+                coloring.palette,
+                column=self.state.color_column or "",
+                names=coloring.names,
+            )
         else:
             self._map.color_by_values(
                 coloring.values, self.state.colormap, coloring.limits
@@ -396,9 +398,17 @@ class Controller:
     def set_hidden_classes(self, codes: Iterable[int]) -> None:
         """Hide exactly these classes."""
         self._hidden_classes = frozenset(codes)
-        legend = self._coloring.legend(self._hidden_classes) if self._coloring else ()
-        self.update(legend=legend)
+        self.update(hidden_classes=self._hidden_classes)
         self._push_visible()
+
+    def set_class_color(self, code: int, rgba: Sequence[float]) -> None:
+        """Give a class another colour (RGBA in 0..1)."""
+        if self._coloring is None or not 0 <= code < len(self._coloring.palette):
+            return
+        palette = self._coloring.palette.copy()
+        palette[code] = rgba
+        self._coloring = replace(self._coloring, palette=palette)
+        self._push_colors()
 
     def select_class(self, code: int, how: str = "replace") -> None:
         """Select the points of one class."""
@@ -423,6 +433,7 @@ class Controller:
 
     def _selection_changed(self, count: int) -> None:
         self.update(n_selected=int(count))
+        self.selection_changed.emit()
 
     def set_tool(self, tool: str) -> None:
         """Choose what a drag on the canvas does."""
@@ -464,6 +475,10 @@ class Controller:
         """Show every point and every class."""
         self._hidden_points = np.zeros(len(self._placed), dtype=bool)
         self.set_hidden_classes(())
+
+    def selection(self) -> NDArray[np.bool_]:
+        """Return the mask of selected points."""
+        return self._map.selection()
 
     def select(self, what: Any, how: str = "replace") -> None:
         """Select by mask or ids."""

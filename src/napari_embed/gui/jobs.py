@@ -86,6 +86,7 @@ def progress_view(data: dict[str, Any]) -> ProgressView:
         rate=_number(data.get("rate")),
         eta_s=_number(data.get("eta_s")),
         message=str(data.get("message") or ""),
+        phase=str(data.get("stage") or ""),
     )
 
 

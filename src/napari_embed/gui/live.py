@@ -7,23 +7,7 @@ from numpy.typing import NDArray
 
 from napari_embed.engine.positions import PositionsBuffer
 
-__all__ = ["LivePositions", "without_missing"]
-
-
-def without_missing(
-    positions: NDArray[np.float32],
-) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return positions without NaN and which rows had a position.
-
-    Rows that have none (an image that could not be read) lie at the centre; they are
-    to be hidden.
-    """
-    placed = np.isfinite(positions).all(axis=1)
-    if placed.all():
-        return positions, placed
-    positions = positions.copy()
-    positions[~placed] = positions[placed].mean(axis=0) if placed.any() else 0.0
-    return positions, placed
+__all__ = ["LivePositions"]
 
 
 class LivePositions:

@@ -14,7 +14,6 @@ __all__ = [
     "STAGES",
     "ColumnInfo",
     "ItemError",
-    "LegendEntry",
     "Message",
     "ProgressView",
     "ProjectInfo",
@@ -83,7 +82,10 @@ class ProjectInfo:
 
 @dataclass(frozen=True)
 class ProgressView:
-    """How far a stage is; ``total`` 0 means that the end is not known."""
+    """How far a stage is; ``total`` 0 means that the end is not known.
+
+    ``phase`` is what the stage is at ("affinities").
+    """
 
     done: int = 0
     total: int = 0
@@ -91,6 +93,7 @@ class ProgressView:
     rate: float | None = None
     eta_s: float | None = None
     message: str = ""
+    phase: str = ""
 
 
 @dataclass(frozen=True)
@@ -125,17 +128,6 @@ class StageView:
 
 
 @dataclass(frozen=True)
-class LegendEntry:
-    """One class: code in the data, name, number of items, colour, shown or not."""
-
-    code: int
-    name: str
-    count: int
-    color: tuple[float, float, float, float]
-    visible: bool = True
-
-
-@dataclass(frozen=True)
 class ViewState:
     """Everything a view needs, arrays excluded (they travel by ``data_version``).
 
@@ -149,8 +141,8 @@ class ViewState:
         Grows when positions of the same map were replaced.
     color_column, color_kind, color_limits
         What colours the points; limits are (low, high) for numbers.
-    legend
-        Classes in order of code; empty for numbers.
+    hidden_classes
+        Codes of the classes that are hidden (-1: items without a class).
     n_loaded, n_drawn, n_selected
         Points in the map, not hidden, selected.
     busy
@@ -164,7 +156,7 @@ class ViewState:
     color_kind: Literal["none", "category", "number"] = "none"
     color_limits: tuple[float, float] = (0.0, 1.0)
     colormap: str = "viridis"
-    legend: tuple[LegendEntry, ...] = ()
+    hidden_classes: frozenset[int] = frozenset()
     n_loaded: int = 0
     n_drawn: int = 0
     n_selected: int = 0

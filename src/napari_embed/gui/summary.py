@@ -22,6 +22,7 @@ from napari_embed.gui.state import (
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
 __all__ = [
+    "OWN_VECTORS",
     "ComputeSettings",
     "Snapshot",
     "embeddings_name",
@@ -32,6 +33,9 @@ __all__ = [
 ]
 
 ERRORS_SHOWN = 200
+OWN_VECTORS = "vectors"
+"""Encoder and embeddings of vectors that came with the items."""
+
 _NOT_FOR_COLOR = {"id", "source"}
 _STATUS = {"sealed": "done", "partial": "partial", "stale": "stale"}
 
@@ -67,7 +71,7 @@ class Snapshot:
 def embeddings_name(encoder: str, *, own_vectors: bool = False) -> str:
     """Return the name under which an encoder's vectors are stored."""
     if own_vectors:
-        return "vectors"
+        return OWN_VECTORS
     return encoder.replace("/", "-").replace(":", "-")
 
 
@@ -145,7 +149,7 @@ def read_snapshot(project: Any) -> Snapshot:
         name=project.name,
         n_items=project.n_items,
         source=_source_text(project),
-        has_images=project.spec.kind != "vectors",
+        has_images=bool(project.has_images),
         encoders=encoders,
         projections=_projections(project),
         columns=_columns(project),
@@ -153,7 +157,7 @@ def read_snapshot(project: Any) -> Snapshot:
         errors=errors,
         size_bytes=int(project.size_on_disk()),
     )
-    return Snapshot(info, stages, own_vectors=project.spec.kind == "vectors")
+    return Snapshot(info, stages, own_vectors=not project.has_images)
 
 
 def _keys(snapshot: Snapshot, settings: ComputeSettings) -> dict[Stage, str]:
@@ -218,7 +222,8 @@ def stage_views(
     """Return the three cards from the ledger, the running jobs and the settings."""
     keys = _keys(snapshot, settings) if snapshot else {}
     wishes = {
-        "embed": settings.embed.to_dict(),
+        "embed": settings.embed.to_dict()
+        | ({"encoder": OWN_VECTORS} if snapshot and snapshot.own_vectors else {}),
         "neighbors": settings.neighbors.to_dict(),
         "projection": settings.projection.to_dict(),
     }

@@ -23,7 +23,10 @@ class MapView(Protocol):
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
     ) -> None:
-        """Put (n, 2|3) finite positions on the canvas and look at all of them."""
+        """Put (n, 2|3) positions on the canvas and look at all of them.
+
+        Rows that are not finite have no place and are never drawn.
+        """
 
     def update_positions(self, positions: NDArray[np.float32]) -> None:
         """Move the points that are shown (same n and dimensions)."""
@@ -39,9 +42,14 @@ class MapView(Protocol):
         """Say where the images of selected points and their captions come from."""
 
     def color_by_categories(
-        self, codes: NDArray[np.int32], palette: NDArray[np.float32]
+        self,
+        codes: NDArray[np.int32],
+        palette: NDArray[np.float32],
+        *,
+        column: str,
+        names: Sequence[str],
     ) -> None:
-        """Colour by class, -1 is missing."""
+        """Colour by class, -1 is missing; ``names`` of the classes of ``column``."""
 
     def color_by_values(
         self, values: NDArray[np.float32], colormap: str, limits: tuple[float, float]

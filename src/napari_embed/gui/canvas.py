@@ -1,0 +1,257 @@
+"""The controller's canvas in napari: the points layer and the images beside it."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from psygnal import Signal
+
+from napari_embed.gui.link import ImageLink
+from napari_embed.gui.points import EmbeddingPoints
+from napari_embed.gui.points.camera import fit_camera
+
+__all__ = ["NapariMap"]
+
+logger = logging.getLogger(__name__)
+PLAIN_COLOR = (0.45, 0.62, 0.92, 1.0)
+# The camera follows a growing or shrinking cloud when it left this share of the view.
+GROWN, SHRUNK = 1.1, 0.7
+ReadThumbnails = Callable[[Sequence[int]], NDArray[np.uint8]]
+Captions = Callable[[NDArray[np.int64]], Sequence[str]]
+
+
+class NapariMap:
+    """Shows one map in a viewer; keeps layer, selection and colours over re-layouts.
+
+    Parameters
+    ----------
+    viewer
+        A napari viewer.
+    """
+
+    link_changed = Signal()
+    layer_added = Signal(object)
+
+    def __init__(self, viewer: Any) -> None:
+        self.on_selection: Callable[[int], None] | None = None
+        self.on_tool: Callable[[str], None] | None = None
+        self.layer: EmbeddingPoints | None = None
+        self.link: ImageLink | None = None
+        self._viewer = viewer
+        self._read: ReadThumbnails | None = None
+        self._captions: Captions | None = None
+        self._categories: tuple[Any, Any] | None = None
+        self._fit_radius = 0.0
+        self._tool = "pan"
+        viewer.layers.events.removed.connect(self._removed)
+
+    # --- points ------------------------------------------------------------------
+
+    def show(
+        self, positions: NDArray[np.float32], *, name: str, n_components: int
+    ) -> None:
+        """Put (n, 2|3) positions on the canvas and look at all of them."""
+        if self.layer is not None and len(self.layer.data) != len(positions):
+            self.clear()
+        if self.layer is None:
+            self._add(positions, name)
+        else:
+            self.layer.set_positions(positions)
+            self.layer.name = name
+        if self._viewer.dims.ndisplay != n_components:
+            self._viewer.dims.ndisplay = n_components
+        self.fit()
+
+    def _add(self, positions: NDArray[np.float32], name: str) -> None:
+        layer = self.layer = EmbeddingPoints(positions, name=name)
+        self._viewer.add_layer(layer)
+        layer.signals.selection_changed.connect(self._selection_changed)
+        layer.signals.tool_changed.connect(self._tool_changed)
+        layer.tool = self._tool
+        self.layer_added.emit(layer)
+        self._make_link()
+
+    def update_positions(self, positions: NDArray[np.float32]) -> None:
+        """Move the points; the camera follows when the cloud grows or shrinks."""
+        if self.layer is None:
+            return
+        self.layer.set_positions(positions)
+        radius = self._radius()
+        if not (radius > 0 and self._fit_radius > 0):
+            return
+        ratio = radius / self._fit_radius
+        if ratio > GROWN or ratio < SHRUNK:
+            camera = self._camera()
+            camera.zoom = camera.zoom / ratio
+            # Where one looks, relative to the cloud, stays the same: its middle is 0.
+            camera.center = tuple(float(c) * ratio for c in camera.center)
+            self._fit_radius = radius
+
+    def _radius(self) -> float:
+        """Return half the longest side of the cloud, NaN without points."""
+        if self.layer is None:
+            return float("nan")
+        low, high = self.layer.bounds
+        return float((high - low).max() / 2)
+
+    def _camera(self) -> Any:
+        return getattr(self._viewer, "scene", self._viewer).camera
+
+    def fit(self) -> None:
+        """Look at all points."""
+        if self.layer is None:
+            return
+        self._fit_radius = self._radius()
+        if self.link is not None:
+            self.link.fit_view()
+        else:
+            fit_camera(self.layer, viewer=self._viewer)
+
+    def fit_selection(self) -> None:
+        """Look at the selected points, or at all."""
+        if self.layer is None:
+            return
+        mask = self.selection()
+        if mask.any():
+            fit_camera(self.layer, mask, viewer=self._viewer)
+        else:
+            self.fit()
+
+    def clear(self) -> None:
+        """Take points and images away."""
+        layer = self.layer
+        self._drop_link()
+        self.layer = None
+        if layer is not None and layer in self._viewer.layers:
+            self._viewer.layers.remove(layer)
+
+    def _removed(self, event: Any) -> None:
+        """Forget a layer that the user deleted."""
+        if event.value is self.layer and self.layer is not None:
+            self._drop_link()
+            self.layer = None
+            if self.on_selection is not None:
+                self.on_selection(0)
+
+    # --- images ------------------------------------------------------------------
+
+    def set_thumbnails(
+        self, read: ReadThumbnails | None, captions: Captions | None = None
+    ) -> None:
+        """Say where the images of selected points and their captions come from."""
+        self._read, self._captions = read, captions
+        self._drop_link()
+        if self.layer is not None:
+            self._make_link()
+
+    def _make_link(self) -> None:
+        if self._read is not None and self.layer is not None:
+            self.link = ImageLink(
+                self._viewer, self.layer, self._read, captions=self._captions
+            )
+            if self._categories is not None:
+                self.link.set_categories(*self._categories)
+            self.link_changed.emit()
+
+    def _drop_link(self) -> None:
+        link, self.link = self.link, None
+        if link is not None:
+            link.close()
+            self.link_changed.emit()
+
+    # --- colours -----------------------------------------------------------------
+
+    def color_by_categories(
+        self,
+        codes: NDArray[np.int32],
+        palette: NDArray[np.float32],
+        *,
+        column: str,
+        names: Sequence[str],
+    ) -> None:
+        """Colour by class, -1 is missing; ``names`` of the classes of ``column``."""
+        self._categories = (codes, palette)
+        if self.layer is not None:
+            # The status bar names the class of the point under the cursor.
+            values = pd.Categorical.from_codes(codes, list(names))
+            self.layer.features = pd.DataFrame({column or "class": values})
+            self.layer.color_by_categories(codes, palette)
+        if self.link is not None:
+            self.link.set_categories(codes, palette)
+
+    def color_by_values(
+        self, values: NDArray[np.float32], colormap: str, limits: tuple[float, float]
+    ) -> None:
+        """Colour by number."""
+        self._no_categories()
+        if self.layer is not None:
+            self.layer.color_by_values(values, colormap, limits)
+
+    def color_plain(self) -> None:
+        """Give all points one colour."""
+        self._no_categories()
+        if self.layer is not None:
+            self.layer.color_uniform(PLAIN_COLOR)
+
+    def _no_categories(self) -> None:
+        self._categories = None
+        if self.link is not None:
+            self.link.set_categories(None)
+
+    def set_visible(self, mask: NDArray[np.bool_]) -> None:
+        """Show only these points."""
+        if self.layer is not None:
+            self.layer.set_visible(mask)
+
+    # --- selection ---------------------------------------------------------------
+
+    def _selection_changed(self) -> None:
+        if self.on_selection is not None:
+            self.on_selection(int(self.selection().sum()))
+
+    def selection(self) -> NDArray[np.bool_]:
+        """Return the (n,) mask of selected points."""
+        if self.layer is None:
+            return np.zeros(0, dtype=bool)
+        return np.asarray(self.layer.mask)
+
+    def select(self, what: Any, how: str = "replace") -> None:
+        """Change the selection."""
+        if self.layer is not None:
+            self.layer.select(what, how)
+
+    def invert_selection(self) -> None:
+        """Select what is not selected."""
+        if self.layer is not None:
+            self.layer.invert_selection()
+
+    def clear_selection(self) -> None:
+        """Select nothing."""
+        if self.layer is not None:
+            self.layer.clear_selection()
+
+    def _tool_changed(self, tool: str) -> None:
+        self._tool = tool
+        if self.on_tool is not None:
+            self.on_tool(tool)
+
+    def set_tool(self, tool: str) -> None:
+        """Choose what a drag does."""
+        self._tool = tool
+        if self.layer is not None:
+            self._viewer.layers.selection.active = self.layer
+            self.layer.tool = tool
+
+    # --- end ---------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Let go of the viewer; the layers stay with it."""
+        self._drop_link()
+        self._viewer.layers.events.removed.disconnect(self._removed)
+        self.layer = None
+        self.on_selection = self.on_tool = None

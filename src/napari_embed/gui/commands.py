@@ -1,0 +1,137 @@
+"""Commands of the manifest: what the command palette and the menus offer.
+
+Each acts on the current viewer and opens the panels first where it needs them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import napari
+
+from napari_embed.errors import InputError
+from napari_embed.gui.docks.all_panels import AllPanels, open_all_panels, show_keys
+from napari_embed.gui.session import ViewerSession, session_for
+
+__all__ = [
+    "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
+    "fit_selection", "hide_selected", "invert_selection", "isolate_selected",
+    "keys", "next_page", "open_all", "open_folder", "open_project", "open_sample",
+    "previous_page", "show_all", "tool_box", "tool_lasso", "tool_pan",
+]  # fmt: skip
+
+
+def _session() -> ViewerSession:
+    viewer = napari.current_viewer()
+    if viewer is None:
+        raise InputError("There is no napari viewer. Open one first.")
+    return session_for(viewer)
+
+
+def _panels(tab: str) -> AllPanels:
+    panels = open_all_panels(_session().viewer)
+    panels.turn_to(tab)
+    return panels
+
+
+def open_all() -> None:
+    """Open the dock with all panels."""
+    open_all_panels(_session().viewer)
+
+
+def open_folder() -> None:
+    """Choose a folder of images."""
+    _panels("project").project.choose_folder()
+
+
+def open_project() -> None:
+    """Choose a project."""
+    _panels("project").project.choose_project()
+
+
+def open_sample() -> None:
+    """Open the bundled sample as a project."""
+    _panels("project").controller.open_sample()
+
+
+def compute_run_all() -> None:
+    """Embed, find neighbours and lay out a map."""
+    _panels("compute").controller.compute.run_all()
+
+
+def compute_pause() -> None:
+    """Pause the running job, or go on with it."""
+    compute = _session().controller.compute
+    paused = any(run.status == "paused" for run in compute.queue.runs.values())
+    (compute.resume if paused else compute.pause)()
+
+
+def compute_cancel() -> None:
+    """Cancel the running job; finished work is kept."""
+    _session().controller.compute.cancel()
+
+
+def tool_pan() -> None:
+    """Drag turns and moves the view."""
+    _session().controller.set_tool("pan")
+
+
+def tool_box() -> None:
+    """Drag a rectangle around points."""
+    _session().controller.set_tool("box")
+
+
+def tool_lasso() -> None:
+    """Drag around points."""
+    _session().controller.set_tool("lasso")
+
+
+def invert_selection() -> None:
+    """Select what is not selected."""
+    _session().controller.invert_selection()
+
+
+def clear_selection() -> None:
+    """Select nothing."""
+    _session().controller.clear_selection()
+
+
+def hide_selected() -> None:
+    """Hide the selected points."""
+    _session().controller.hide_selected()
+
+
+def isolate_selected() -> None:
+    """Show the selected points only."""
+    _session().controller.isolate_selected()
+
+
+def show_all() -> None:
+    """Show every point and class."""
+    _session().controller.show_all()
+
+
+def fit_selection() -> None:
+    """Look at the selected points, or at all."""
+    _session().controller.fit_selection()
+
+
+def _turn(step: Callable[[object], None]) -> None:
+    link = _session().map.link
+    if link is not None:
+        step(link)
+
+
+def next_page() -> None:
+    """Show the next page of images."""
+    _turn(lambda link: link.next())  # type: ignore[attr-defined]
+
+
+def previous_page() -> None:
+    """Show the previous page of images."""
+    _turn(lambda link: link.prev())  # type: ignore[attr-defined]
+
+
+def keys() -> None:
+    """Show the list of keys."""
+    show_keys(open_all_panels(_session().viewer))

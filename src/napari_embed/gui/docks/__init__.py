@@ -1,0 +1,1 @@
+"""The dock widgets: Project, Compute, Explore. Each is usable alone."""

@@ -1,0 +1,107 @@
+"""All panels in one dock, as tabs; what the application and the demo open."""
+
+from __future__ import annotations
+
+import weakref
+from typing import Any
+
+import napari
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QMessageBox, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
+
+from napari_embed.gui.docks.compute import ComputePanel
+from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.panel import PANEL_WIDTH_PX
+from napari_embed.gui.docks.project import ProjectPanel
+from napari_embed.gui.docks.style import Colors, style_sheet
+from napari_embed.gui.keys import key_list
+from napari_embed.gui.session import session_for
+
+__all__ = ["AllPanels", "open_all_panels"]
+
+PLUGIN = "napari-embed"
+WIDGET = "All panels"
+
+
+class AllPanels(QWidget):
+    """Project, Compute and Explore as tabs; turns to the one that comes next."""
+
+    def __init__(self, napari_viewer: Any = None) -> None:
+        super().__init__()
+        viewer = napari_viewer if napari_viewer is not None else napari.current_viewer()
+        self.session = session_for(viewer)
+        self.controller = self.session.controller
+        self.project = ProjectPanel(viewer)
+        self.compute = ComputePanel(viewer)
+        self.explore = ExplorePanel(viewer)
+        self.tabs = QTabWidget()
+        self.tabs.setDocumentMode(True)
+        bar = self.tabs.tabBar()
+        if bar is not None:
+            bar.setDrawBase(False)
+        for name, panel in self._panels().items():
+            self.tabs.addTab(panel, name.capitalize())
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addWidget(self.tabs)
+        self.setMinimumWidth(PANEL_WIDTH_PX)
+        self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding)
+        self.session.theme_changed.connect(self.set_colors)
+        self.set_colors(self.session.colors)
+        self._follow()
+
+    def _panels(self) -> dict[str, QWidget]:
+        return {
+            "project": self.project,
+            "compute": self.compute,
+            "explore": self.explore,
+        }
+
+    def _follow(self) -> None:
+        me = weakref.ref(self)
+        signal = self.controller.panel_wanted
+
+        def relay(name: str) -> None:
+            panels = me()
+            if panels is not None:
+                panels.turn_to(name)
+
+        signal.connect(relay)
+        self.destroyed.connect(lambda *_: signal.disconnect(relay))
+
+    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
+        """Return the preferred size."""
+        return QSize(PANEL_WIDTH_PX + 10, 600)
+
+    def set_colors(self, colors: Colors) -> None:
+        """Take the colours of the viewer's theme."""
+        self.setStyleSheet(style_sheet(colors))
+
+    def turn_to(self, name: str) -> None:
+        """Show the panel called ``name``, or the list of keys."""
+        if name == "keys":
+            show_keys(self)
+        elif name in self._panels():
+            self.tabs.setCurrentWidget(self._panels()[name])
+
+
+def keys_text() -> str:
+    """Return the list of keys as plain text."""
+    return "\n".join(f"{key}:  {words}" for key, words in key_list())
+
+
+def show_keys(parent: QWidget) -> None:
+    """Show the list of keys; does not block."""
+    box = QMessageBox(parent)
+    box.setWindowTitle("Keys of napari-embed")
+    box.setText("Keys on the map")
+    box.setInformativeText(keys_text())
+    box.setModal(False)
+    box.open()
+
+
+def open_all_panels(viewer: Any) -> AllPanels:
+    """Open the dock with all panels in ``viewer``, or find it if it is open."""
+    viewer = getattr(viewer, "__wrapped__", viewer)
+    _dock, panels = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    return panels

@@ -1,0 +1,272 @@
+"""The Explore panel: choose map and colours, select, page through the images."""
+
+from __future__ import annotations
+
+import weakref
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QComboBox,
+    QFormLayout,
+    QHBoxLayout,
+    QSizePolicy,
+    QToolButton,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_embed.gui.docks.panel import Panel
+from napari_embed.gui.docks.parts import (
+    Card,
+    Sparkline,
+    button,
+    elided,
+    label,
+)
+from napari_embed.gui.docks.style import GAP_PX, Colors
+from napari_embed.gui.legend import CategoryLegend, LegendModel
+from napari_embed.gui.link import Pager
+from napari_embed.gui.state import ViewState
+
+__all__ = ["ExplorePanel"]
+
+COLORMAPS = ("viridis", "magma", "turbo", "cividis", "gray", "RdBu")
+ONE_COLOR = "one colour"
+TOOLS = (
+    ("pan", "Pan", "Drag turns and moves the view (Esc)"),
+    ("box", "Box", "Drag a rectangle around points (B). Shift adds, Alt takes away"),
+    ("lasso", "Lasso", "Drag around points (L). Shift adds, Alt takes away"),
+)
+
+
+class ExplorePanel(Panel):
+    """Look at a map: colours, classes, selection and the images of selected points."""
+
+    def build(self) -> None:
+        """Make the widgets."""
+        self.empty = label("", "muted", wrap=True)
+        self.content.addWidget(self.empty)
+        self.body = QWidget()
+        column = QVBoxLayout(self.body)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.setSpacing(GAP_PX + 2)
+        column.addLayout(self._build_choice())
+        self.spark = Sparkline()
+        column.addWidget(self.spark)
+        self.legend = CategoryLegend()
+        self.legend.setMinimumHeight(150)
+        self.legend.visibility_changed.connect(self.controller.set_hidden_classes)
+        self.legend.color_changed.connect(self.controller.set_class_color)
+        self._legend_codes: object = None
+        column.addWidget(self.legend, 1)
+        column.addWidget(self._build_selection())
+        self.status = elided("muted")
+        column.addWidget(self.status)
+        self.content.addWidget(self.body, 1)
+        self.content.addStretch(0)
+        self._follow_others()
+
+    def _build_choice(self) -> QFormLayout:
+        form = QFormLayout()
+        form.setContentsMargins(0, 0, 0, 0)
+        form.setVerticalSpacing(GAP_PX)
+        form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
+        form.setLabelAlignment(Qt.AlignmentFlag.AlignLeft)
+        self.projection = self._combo("Which map is on the canvas")
+        self.projection.activated.connect(
+            lambda _i: self.controller.show_projection(self.projection.currentText())
+        )
+        self.color = self._combo("What the colours stand for")
+        self.color.activated.connect(lambda _i: self._color_chosen())
+        self.colormap = self._combo("Colours of small to large numbers")
+        self.colormap.addItems(COLORMAPS)
+        self.colormap.activated.connect(
+            lambda _i: self.controller.set_colormap(self.colormap.currentText())
+        )
+        self.range = label("", "muted")
+        form.addRow(label("Map"), self.projection)
+        form.addRow(label("Colour by"), self.color)
+        self.colormap_label = label("Colours")
+        form.addRow(self.colormap_label, self.colormap)
+        form.addRow("", self.range)
+        self.choice = form
+        return form
+
+    @staticmethod
+    def _combo(tip: str) -> QComboBox:
+        made = QComboBox()
+        made.setToolTip(tip)
+        made.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        made.setMinimumContentsLength(10)
+        return made
+
+    def _build_selection(self) -> Card:
+        card = Card("Selection")
+        tools = QHBoxLayout()
+        tools.setSpacing(4)
+        self.tools = QButtonGroup(self)
+        for index, (_, text, tip) in enumerate(TOOLS):
+            made = QToolButton()
+            made.setText(text)
+            made.setToolTip(tip)
+            made.setCheckable(True)
+            made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+            self.tools.addButton(made, index)
+            tools.addWidget(made, 1)
+        self.tools.idClicked.connect(
+            lambda index: self.controller.set_tool(TOOLS[index][0])
+        )
+        actions = QHBoxLayout()
+        actions.setSpacing(4)
+        wishes = (
+            ("Invert", "Select what is not selected (I)", "invert_selection"),
+            ("Clear", "Select nothing (Esc)", "clear_selection"),
+            ("Hide", "Hide the selected points (H)", "hide_selected"),
+            ("Isolate", "Show the selected points only (O)", "isolate_selected"),
+            ("Show all", "Show every point and class (Shift+H)", "show_all"),
+        )
+        self.actions = {}
+        for text, tip, method in wishes:
+            made = button(text, getattr(self.controller, method), tip=tip)
+            made.setProperty("compact", "true")
+            self.actions[method] = made
+            actions.addWidget(made, 1)
+        card.body.addLayout(tools)
+        card.body.addLayout(actions)
+        self.pager = Pager()
+        layout = self.pager.layout()
+        if layout is not None:
+            layout.setContentsMargins(0, 0, 0, 0)
+        for box in (self.pager.size_box, self.pager.order_box):
+            box.setMinimumContentsLength(6)
+        card.body.addWidget(self.pager)
+        self.selection_card = card
+        return card
+
+    def _follow_others(self) -> None:
+        """Follow the link (it comes and goes with the map) and the KL divergence."""
+        map_view, pager = self.session.map, self.pager
+
+        def relink() -> None:
+            pager.set_link(map_view.link)
+
+        spark = self.spark
+
+        def add(iteration: int, value: float) -> None:
+            if iteration == 0:
+                spark.clear()
+            else:
+                spark.add(iteration, value)
+
+        def count() -> None:
+            panel = me()
+            if panel is not None:
+                panel._count_selected()
+
+        me = weakref.ref(self)
+        selection = self.controller.selection_changed
+        selection.connect(count)
+        self.destroyed.connect(lambda *_: selection.disconnect(count))
+        map_view.link_changed.connect(relink)
+        kl = self.controller.kl_reported
+        kl.connect(add)
+        self.destroyed.connect(lambda *_: map_view.link_changed.disconnect(relink))
+        self.destroyed.connect(lambda *_: kl.disconnect(add))
+        relink()
+
+    def set_colors(self, colors: Colors) -> None:
+        """Take the colours of the viewer's theme."""
+        super().set_colors(colors)
+        self.spark.line_color = colors.accent
+
+    def _color_chosen(self) -> None:
+        self.controller.color_by(self.color.currentData())
+
+    # --- showing -----------------------------------------------------------------
+
+    def show_state(self, new: ViewState, old: ViewState) -> None:
+        """Show map, colours and selection, or what to do to get a map."""
+        has_map = new.projection is not None
+        self.body.setVisible(has_map)
+        self.empty.setVisible(not has_map)
+        self.empty.setText(
+            "Open images or a project in the Project panel first."
+            if new.project is None
+            else "This project has no map yet. Press Run all in the Compute panel."
+        )
+        if not has_map:
+            return
+        self._show_choice(new)
+        self._show_selection(new)
+        self.spark.setVisible(self.controller.compute.live and bool(self.spark.points))
+        drawn, loaded = f"{new.n_drawn:,}", f"{new.n_loaded:,}"
+        self.status.setText(
+            f"{drawn} of {loaded} points shown, {new.n_selected:,} selected, "
+            f"{new.projection.title}"  # type: ignore[union-attr]
+        )
+
+    def _show_choice(self, new: ViewState) -> None:
+        names = [p.name for p in new.project.projections] if new.project else []
+        shown = new.projection.name if new.projection else ""
+        if shown not in names:
+            names = [*names, shown]
+        if [self.projection.itemText(i) for i in range(self.projection.count())] != (
+            names
+        ):
+            self.projection.clear()
+            self.projection.addItems(names)
+        self.projection.setCurrentText(shown)
+        self.projection.setEnabled(not self.controller.compute.live)
+        columns = new.project.columns if new.project else ()
+        wanted: list[str | None] = [None, *(c.name for c in columns)]
+        if [self.color.itemData(i) for i in range(self.color.count())] != wanted:
+            self.color.clear()
+            for name in wanted:
+                self.color.addItem(name or ONE_COLOR, name)
+        self.color.setCurrentIndex(max(self.color.findData(new.color_column), 0))
+        numbers = new.color_kind == "number"
+        for widget in (self.colormap, self.colormap_label, self.range):
+            widget.setVisible(numbers)
+        self.colormap.setCurrentText(new.colormap)
+        low, high = new.color_limits
+        self.range.setText(f"{low:.4g} to {high:.4g}")
+        self.legend.setVisible(new.color_kind == "category")
+        self._show_legend(new)
+
+    def _show_legend(self, new: ViewState) -> None:
+        coloring = self.controller.coloring
+        if coloring is None or coloring.kind != "category":
+            return
+        if coloring.codes is not self._legend_codes:
+            self._legend_codes = coloring.codes
+            self.legend.set_model(
+                LegendModel(coloring.codes, coloring.names, coloring.palette)
+            )
+            self._count_selected()
+        model = self.legend.model
+        if model is not None and model.hidden != new.hidden_classes:
+            model.restore((new.hidden_classes, frozenset(), frozenset()))
+            self._count_selected()
+
+    def _count_selected(self) -> None:
+        mask = self.controller.selection()
+        model = self.legend.model
+        if model is not None and len(mask) == len(model.codes):
+            self.legend.set_selection(mask)
+
+    def _show_selection(self, new: ViewState) -> None:
+        some = new.n_selected > 0
+        self.selection_card.set_state(
+            f"{new.n_selected:,} selected" if some else "nothing selected",
+            "heading" if some else "muted",
+        )
+        for method in ("clear_selection", "hide_selected", "isolate_selected"):
+            self.actions[method].setEnabled(some)
+        self.actions["show_all"].setEnabled(new.n_drawn < new.n_loaded)
+        index = [name for name, _, _ in TOOLS].index(new.tool)
+        chosen = self.tools.button(index)
+        if chosen is not None:
+            chosen.setChecked(True)

@@ -1,0 +1,65 @@
+"""Keys of the map, bound on its layers (napari ignores keys in a manifest)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from napari_embed.gui.controller import Controller
+
+__all__ = ["KEYS", "KeyAction", "bind_keys", "key_list"]
+
+
+@dataclass(frozen=True)
+class KeyAction:
+    """A key, what it does in words, and the wish it stands for."""
+
+    key: str
+    words: str
+    act: Callable[[Controller], None]
+    shown: str = ""
+
+    @property
+    def label(self) -> str:
+        """The key as people write it."""
+        return self.shown or self.key
+
+
+# What the controller has to know of; the layer's own keys do the rest.
+KEYS: tuple[KeyAction, ...] = (
+    KeyAction("H", "Hide the selected points", lambda c: c.hide_selected()),
+    KeyAction("O", "Show the selected points only", lambda c: c.isolate_selected()),
+    KeyAction("Shift-H", "Show all points", lambda c: c.show_all(), shown="Shift+H"),
+    KeyAction("F", "Look at the selection, or at all", lambda c: c.fit_selection()),
+    KeyAction("?", "This list", lambda c: c.panel_wanted.emit("keys")),
+)
+
+# Bound by the points layer, the image link and napari.
+OTHER_KEYS: tuple[tuple[str, str], ...] = (
+    ("L", "Lasso: drag around points"),
+    ("B", "Box: drag a rectangle around points"),
+    ("Shift + drag", "Add to the selection"),
+    ("Alt or Ctrl + drag", "Take from the selection"),
+    ("Esc", "Select nothing, back to moving the camera"),
+    ("I", "Invert the selection"),
+    ("A", "Select all visible points, or none"),
+    ("N, Shift+N", "Next, previous page of images"),
+    ("Ctrl+Y", "2D or 3D view of the canvas"),
+)
+
+
+def key_list() -> tuple[tuple[str, str], ...]:
+    """Return every key with what it does."""
+    return (*OTHER_KEYS, *((k.label, k.words) for k in KEYS))
+
+
+def bind_keys(layer: Any, controller: Controller) -> None:
+    """Bind all keys on a layer (or viewer); they act while it is the active one."""
+    for action in KEYS:
+
+        def press(_owner: Any, act: Callable[[Controller], None] = action.act) -> None:
+            act(controller)
+
+        press.__doc__ = action.words
+        layer.bind_key(action.key, press, overwrite=True)

@@ -1,0 +1,172 @@
+"""One viewer's controller, canvas and timers, shared by all panels of that viewer."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from napari.utils.theme import get_theme
+from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
+
+from napari_embed.engine.client import EngineClient
+from napari_embed.gui.canvas import NapariMap
+from napari_embed.gui.controller import Controller
+from napari_embed.gui.docks.style import Colors, theme_colors
+from napari_embed.gui.keys import bind_keys
+from napari_embed.gui.state import ViewState
+from napari_embed.project import Project
+
+__all__ = ["ViewerSession", "close_session", "session_for"]
+
+logger = logging.getLogger(__name__)
+LIVE_MS = 60
+_sessions: dict[int, ViewerSession] = {}
+
+
+class _Mailbox(QObject):
+    """Carries callables from any thread to the main thread by a queued signal."""
+
+    arrived = Signal(object)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open = True
+        self.arrived.connect(self._run, Qt.ConnectionType.QueuedConnection)
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on the main thread soon."""
+        if self.open:
+            self.arrived.emit(call)
+
+    def _run(self, call: Callable[[], None]) -> None:
+        if self.open:
+            call()
+
+
+class ViewerSession(QObject):
+    """Everything of this plugin that belongs to one viewer.
+
+    Ends with the viewer's window: engine process, timers, threads and shared memory.
+    """
+
+    theme_changed = Signal(object)  # Colors
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self._mailbox = _Mailbox()
+        self.map = NapariMap(viewer)
+        self.controller = Controller(
+            map_view=self.map,
+            engine_factory=_start_engine,
+            open_project=_open_for_reading,
+            post=self._mailbox.post,
+        )
+        self.map.on_tool = self.controller.tool_changed
+        self.map.layer_added.connect(self._layer_added)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._poll)
+        self.controller.state_changed.connect(self._watch_live)
+        viewer.events.theme.connect(self._theme)
+        self._unwatch = _when_window_goes(viewer, self.close)
+
+    @property
+    def colors(self) -> Colors:
+        """The panel colours of the viewer's theme."""
+        return theme_colors(get_theme(self.viewer.theme))
+
+    def _layer_added(self, layer: Any) -> None:
+        bind_keys(layer, self.controller)
+
+    def _theme(self, event: Any = None) -> None:
+        self.theme_changed.emit(self.colors)
+
+    def _watch_live(self, new: ViewState, old: ViewState) -> None:
+        if self.controller.compute.live and not self._timer.isActive():
+            self._timer.start(LIVE_MS)
+
+    def _poll(self) -> None:
+        started = time.perf_counter()
+        self.controller.compute.poll_live()
+        # Drawing may take at most half of the time, whatever the number of points.
+        spent_ms = 1000 * (time.perf_counter() - started)
+        if self.controller.compute.live:
+            self._timer.start(max(LIVE_MS, round(2 * spent_ms)))
+
+    def close(self) -> None:
+        """End everything; safe to call twice."""
+        if _sessions.get(id(self.viewer)) is self:
+            del _sessions[id(self.viewer)]
+        if not self._mailbox.open:
+            return
+        self._mailbox.open = False
+        self._timer.stop()
+        self._unwatch()
+        self.controller.close()
+        self.viewer.events.theme.disconnect(self._theme)
+
+
+def _start_engine() -> EngineClient:
+    client = EngineClient()
+    client.start()
+    return client
+
+
+def _load_what_layers_need() -> None:
+    """Load what napari loads at its first 3D layer, seconds on a slow machine.
+
+    Done on the reading thread, so that the window does not stand still for it.
+    """
+    import pint
+    import scipy.spatial.transform  # noqa: F401
+
+    getattr(pint.get_application_registry(), "pixel", None)
+
+
+def _open_for_reading(path: Path) -> Project:
+    _load_what_layers_need()
+    return Project.open(path, mode="r")
+
+
+def _when_window_goes(viewer: Any, act: Callable[[], None]) -> Callable[[], None]:
+    """Call ``act`` when the viewer's window is gone or the program ends."""
+    window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+    application = QCoreApplication.instance()
+    if window is not None:
+        window.destroyed.connect(lambda *_: act())
+    if application is not None:
+        application.aboutToQuit.connect(act)
+
+    def unwatch() -> None:
+        if application is not None:
+            try:
+                application.aboutToQuit.disconnect(act)
+            except (RuntimeError, TypeError):
+                logger.debug("the application is gone already")
+
+    return unwatch
+
+
+def _unwrapped(viewer: Any) -> Any:
+    """Return the viewer itself; plugins are handed a proxy without private names."""
+    return getattr(viewer, "__wrapped__", viewer)
+
+
+def session_for(viewer: Any) -> ViewerSession:
+    """Return the session of ``viewer``, made at the first time."""
+    viewer = _unwrapped(viewer)
+    session = _sessions.get(id(viewer))
+    if session is None:
+        session = _sessions[id(viewer)] = ViewerSession(viewer)
+    return session
+
+
+def close_session(viewer: Any) -> None:
+    """End the session of ``viewer`` if it has one."""
+    session = _sessions.get(id(_unwrapped(viewer)))
+    if session is not None:
+        session.close()
