@@ -131,8 +131,8 @@ def test_arrays_on_disk_are_read_in_blocks(rng, monkeypatch, method) -> None:
     graph = neighbor_graph(lazy, n_neighbors=10, method=method)
     assert lazy.largest == 64
     whole = neighbor_graph(x, n_neighbors=10, method="exact")
-    same = (graph.indices == whole.indices).mean()
-    assert same == 1.0 if method == "exact" else same > 0.9
+    found = (graph.distances <= whole.distances[:, -1:] * 1.00001).mean()
+    assert found == 1.0 if method == "exact" else found > 0.93
 
 
 def test_zarr_array(rng, tmp_path) -> None:

@@ -98,14 +98,9 @@ def neighbor_graph(
     kept, groups = _thin_copies(prepared, k)
     data = Indexed(prepared, kept, n if kept is None else int(kept.size))
     search = SelfSearch(
-        faiss,
-        data,
-        k,
-        use_gpu=use_gpu,
-        may_switch=method == "auto",
-        random_state=random_state,
-        steps=steps,
-    )
+        faiss, data, k, use_gpu=use_gpu, may_switch=method == "auto",
+        random_state=random_state, steps=steps,
+    )  # fmt: skip
     ids, squared, recall = search.run(_choose(method, data.size, prepared.dim, use_gpu))
     if kept is not None:
         ids, squared = _spread(ids, squared, kept, n)

@@ -222,6 +222,7 @@ class _Run:
                 break
             if self.report.due(checked) and self.report.send(checked):
                 ended = "callback"
+                self._measure()
                 break
             self.minimizer.step(self._settings())
             self.iteration += 1
@@ -251,9 +252,13 @@ class _Run:
         if not (schedule.checks_at(it) or last):
             return False
         self._check_finite()
-        if not self.trace or self.trace[-1][0] != it:
-            self.trace.append((it, self.minimizer.divergence()))
+        self._measure()
         return True
+
+    def _measure(self) -> None:
+        """Note the KL here, with the repulsion evaluated last."""
+        if not self.trace or self.trace[-1][0] != self.iteration:
+            self.trace.append((self.iteration, self.minimizer.divergence()))
 
     def _settings(self) -> Any:
         from napari_embed.kernels.minimizer import StepSettings

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_embed.arrays import Affinities, Projection
 from napari_embed.errors import InputError
 from napari_embed.params import ProjectionParams
+from napari_embed.tsne.schedule import Schedule
 
 __all__ = [
     "exact_attraction",
@@ -150,8 +151,8 @@ def exact_optimize(
 ) -> Projection:
     """Run the whole optimisation with exact gradients, for a few thousand points.
 
-    The schedule is the engine's: rate max(200, n / exaggeration), momentum 0.5 and then
-    0.8, per-coordinate gains, steps of at most 5.
+    The engine's own schedule of exaggeration, rate and momentum, with per-coordinate
+    gains and steps of at most 5.
 
     Parameters
     ----------
@@ -173,15 +174,18 @@ def exact_optimize(
     n = affinities.n
     if y.ndim != 2 or len(y) != n:
         raise InputError(f"The start must have {n} rows, got shape {y.shape}.")
-    rate = _learning_rate(params, n)
+    schedule = Schedule.of(params, n)
     update, gains = np.zeros_like(y), np.ones_like(y)
     for iteration in range(params.max_iter):
-        early = iteration < params.early_exaggeration_iter
-        factor = params.early_exaggeration if early else 1.0
-        gradient = exact_gradient(affinities, y, exaggeration=factor)
-        turned = np.sign(gradient) != np.sign(update)
-        gains = np.maximum(np.where(turned, gains + 0.2, gains * 0.8), 0.01)
-        update = (0.5 if early else 0.8) * update - rate * gains * gradient
+        gradient = exact_gradient(
+            affinities, y, exaggeration=schedule.exaggeration_at(iteration)
+        )
+        kept_on = gradient * update > 0  # uphill, so the last step went too far
+        gains = np.where(kept_on, np.maximum(gains * 0.8, 0.01), gains + 0.2)
+        update = (
+            schedule.momentum_at(iteration) * update
+            - schedule.rate_at(iteration) * gains * gradient
+        )
         length = np.linalg.norm(update, axis=1, keepdims=True)
         update *= np.minimum(1.0, 5.0 / np.maximum(length, 1e-300))
         y += update
@@ -194,12 +198,6 @@ def exact_optimize(
         n_iter=params.max_iter,
         info={"method": "tsne", "engine": "exact"},
     )
-
-
-def _learning_rate(params: ProjectionParams, n: int) -> float:
-    if isinstance(params.learning_rate, str):
-        return max(200.0, n / params.early_exaggeration)
-    return float(params.learning_rate)
 
 
 def _entries(
