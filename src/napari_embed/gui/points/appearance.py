@@ -316,7 +316,8 @@ class Appearance:
         if not np.isfinite(widest) or widest <= 0:
             return 1.0
         sample = self._xyz[self._order[:8192], :2]
-        cells = 32
+        # So few cells that an evenly filled one holds about nine points.
+        cells = int(np.clip(np.sqrt(len(sample)) / 3, 1, 32))
         with np.errstate(invalid="ignore"):
             at = (sample - self.bounds[0, :2]) / widest * cells
             at = at[np.isfinite(at).all(axis=1)].astype(int).clip(0, cells - 1)

@@ -161,7 +161,7 @@ class Polygon:
         extent = float(np.ptp(start, axis=0).max())
         # Coarser cells for outlines far larger than a screen. A power of two changes
         # no digit, so the answer stays exact.
-        self._cell = 2.0 ** max(0, int(np.ceil(np.log2(max(extent, 1.0)))) - 12)
+        self._cell = 2.0 ** max(0, int(np.ceil(np.log2(max(extent, 1.0)))) - 11)
         start = start / self._cell
         end = np.roll(start, -1, axis=0)
         self._low = np.floor(start.min(axis=0)) - 1

@@ -40,6 +40,14 @@ def _ignore(layer: Points, event: Any) -> None:
     """Do nothing on a mouse event."""
 
 
+def _drag(layer: Any, event: Any) -> Generator[None, None, None]:
+    """Box or lasso; napari's own box where napari draws the points."""
+    if layer.canvas_matrix() is None:
+        yield from Points._drag_modes[Mode.SELECT](layer, event)
+    else:
+        yield from tools.drag_or_click(layer, event)
+
+
 class HookedPoints(Points):
     """napari's points layer with its private steps replaced; see the module's text.
 
@@ -50,7 +58,7 @@ class HookedPoints(Points):
         **Points._drag_modes,
         Mode.PAN_ZOOM: tools.click_only,
         Mode.ADD: tools.click_only,
-        Mode.SELECT: tools.drag_or_click,
+        Mode.SELECT: _drag,
     }
     _move_modes: ClassVar[dict[Mode, Callable[..., None]]] = {
         **Points._move_modes,
@@ -61,6 +69,10 @@ class HookedPoints(Points):
         **Points._cursor_modes,
         Mode.SELECT: "crosshair",
     }
+
+    def _start_tools(self) -> None:
+        """Let clicks pick from the start: napari adds callbacks on a change only."""
+        self.mouse_drag_callbacks.append(self._drag_modes[Mode.PAN_ZOOM])
 
     @property
     def _type_string(self) -> str:
@@ -126,6 +138,8 @@ def register_visual(layer_class: type[Points]) -> bool:
         from napari._vispy.utils.visual import layer_to_visual
 
         from .vispy_layer import VispyEmbeddingPoints
+
+        layer_to_visual[layer_class] = VispyEmbeddingPoints
     except Exception as error:  # noqa: BLE001 (private modules may fail in any way)
         warnings.warn(
             "napari-embed cannot use its fast points visual with this version of "
@@ -135,7 +149,6 @@ def register_visual(layer_class: type[Points]) -> bool:
             stacklevel=3,
         )
         return False
-    layer_to_visual[layer_class] = VispyEmbeddingPoints
     return True
 
 

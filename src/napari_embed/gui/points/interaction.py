@@ -7,6 +7,7 @@ read back from the graphics card.
 from __future__ import annotations
 
 import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -91,7 +92,7 @@ class Interaction:
                 dims_displayed=dims_displayed,
                 world=world,
             )
-            self._relay.report(-1 if value is None else int(value))
+            self._report_hovered(-1 if value is None else int(value))
             if value is not None:
                 text = self.describe(int(value))
         if self.n_selected:
@@ -110,6 +111,20 @@ class Interaction:
     def hovered(self) -> int:
         """Id of the point under the cursor, or -1."""
         return self._hovered
+
+    def _report_hovered(self, item: int) -> None:
+        """Pass the point under the cursor on to the main thread, if it is news."""
+        if item == self._reported:
+            return
+        self._reported = item
+        weak = weakref.ref(self)
+
+        def deliver() -> None:
+            layer = weak()
+            if layer is not None:
+                layer.set_hovered(item)
+
+        self._relay.post(deliver)
 
     def set_hovered(self, item: int) -> None:
         """Mark a point as being under the cursor (-1: none)."""

@@ -20,9 +20,9 @@ from napari_embed.errors import InputError
 from . import geometry, tools
 from .appearance import Appearance
 from .hooks import HookedPoints, register_visual
-from .hover import HoverRelay
 from .interaction import Interaction
 from .ordering import shuffled_order
+from .relay import Relay
 from .selection import MaskSelection, as_mask
 
 __all__ = ["EmbeddingPoints", "PointsSignals"]
@@ -84,6 +84,7 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         register_visual(EmbeddingPoints)
         self._store(xyz)
         self._ready = True
+        self._start_tools()
         self.features = pd.DataFrame(index=range(len(xyz)))
         if features is not None:
             self.features = features
@@ -107,7 +108,8 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         self._hovered = -1
         self._matrix: npt.NDArray[np.float64] | None = None
         self._order = shuffled_order(n)
-        self._relay = HoverRelay(self)
+        self._relay = Relay()
+        self._reported = -1
         self._selection = MaskSelection(n)
         self._selection.events.items_changed.connect(self._on_selection_changed)
         self._set_up_appearance(n)
@@ -205,6 +207,13 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
             values = values[:, :2]
         self.set_positions(values)
         self.refresh(extent=False)
+
+    def set_drawing_order(self, order: npt.NDArray[np.intp]) -> None:
+        """Draw the points in another order, a permutation of all ids."""
+        self._order = order
+        if self._link is not None:
+            self._link.positions_changed()
+            self._link.state_changed()
 
     # -- selection
 

@@ -7,10 +7,18 @@ evenly over the map, and mixes the classes, so none is always drawn on top.
 
 from __future__ import annotations
 
+import contextlib
+import threading
+import weakref
+from typing import TYPE_CHECKING
+
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["bit_reversed_ranks", "even_order", "shuffled_order"]
+if TYPE_CHECKING:
+    from .layer import EmbeddingPoints
+
+__all__ = ["bit_reversed_ranks", "even_order", "refine_order", "shuffled_order"]
 
 Order = npt.NDArray[np.intp]
 
@@ -54,6 +62,29 @@ def even_order(positions: npt.NDArray[np.floating]) -> Order:
         code |= _spread(cells[:, axis]) << np.uint32(axis)
     along_curve = np.argsort(code)
     return along_curve[bit_reversed_ranks(len(positions))]
+
+
+def refine_order(layer: EmbeddingPoints) -> threading.Thread:
+    """Give the layer an even drawing order as soon as a thread has sorted it.
+
+    Until then, and for maps that keep moving, its random order is nearly as good.
+    """
+    weak, relay, positions = weakref.ref(layer), layer._relay, layer._xyz.copy()
+
+    def deliver(order: Order) -> None:
+        target = weak()
+        if target is not None and target.n_items == len(order):
+            target.set_drawing_order(order)
+
+    def work() -> None:
+        order = even_order(positions)
+        # The window may have been closed meanwhile, and Qt's side with it.
+        with contextlib.suppress(RuntimeError):
+            relay.post(lambda: deliver(order))
+
+    thread = threading.Thread(target=work, name="drawing-order", daemon=True)
+    thread.start()
+    return thread
 
 
 def _spread(value: npt.NDArray[np.uint32]) -> npt.NDArray[np.uint32]:

@@ -22,6 +22,7 @@ from vispy.visuals.transforms import MatrixTransform
 
 from . import coloring
 from .appearance import FIT_PIXELS
+from .ordering import refine_order
 from .visual import PointCloud, Style, pack_state
 
 __all__ = ["VispyEmbeddingPoints"]
@@ -66,6 +67,8 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         self._pulse: tuple[int, float] | None = None
         self._make_timers()
         layer._link = self
+        if layer.n_items > MOVING_POINTS_SOFTWARE:
+            refine_order(layer)
         self.reset()
 
     def _make_timers(self) -> None:
@@ -280,28 +283,34 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         self.drawn_radius = float(np.clip(size, low, high)) / 2
         scale = self.node.transforms.pixel_scale
         tested = bool(self._cloud._vshare.gl_state.get("depth_test", True))
-        density = self._density(per_unit)
-        alpha = 1.0 if in_3d and tested else float(np.clip(1.1 / density, 0.12, 0.9))
+        density = self._density(per_unit, layer.n_visible)
+        chosen = self._density(per_unit, layer.n_selected)
+        opaque = in_3d and tested
+        # Few selected points may grow; many would run into one blot.
+        room = float(np.clip(0.4 / chosen, 0.0, 1.0))
         return Style(
             axes=self._axes()[:3, :3],
             size=size * scale,
             size_limits=(low * scale, high * scale),
             center_w=w,
             depth=_depth_range(bounds, matrix),
-            fog=0.55 if in_3d else 0.0,
+            fog=0.5 if in_3d else 0.0,
             shading=0.35 if in_3d else 0.0,
             background=self._background(),
             rim=tuple(float(v) for v in layer._rim),
-            alpha=alpha,
-            dimmed_alpha=float(np.clip(0.35 / density, 0.05, 0.4)),
+            alpha=1.0 if opaque else float(np.clip(1.1 / density, 0.12, 0.9)),
+            dimmed_alpha=float(np.clip(0.45 / density, 0.06, 0.55)),
+            selected_alpha=1.0 if opaque else float(np.clip(1.6 / chosen, 0.3, 1.0)),
+            selected_size=1.0 + 0.35 * room,
+            selected_growth=(0.3 + 0.9 * room) * scale,
         )
 
-    def _density(self, per_unit: float) -> float:
-        """Return the summed area of all points over that of the map on the canvas."""
+    def _density(self, per_unit: float, n_points: int) -> float:
+        """Return the summed area of points over that of the map on the canvas."""
         layer = self.layer
         map_pixels = layer.occupied * (layer.pixel * FIT_PIXELS * per_unit) ** 2
-        covered = layer.n_visible * np.pi * self.drawn_radius**2
-        return float(covered / max(map_pixels, 1.0)) or 1e-6
+        covered = max(n_points, 1) * np.pi * self.drawn_radius**2
+        return float(covered / max(map_pixels, 1.0))
 
     def _place_ring(self) -> None:
         layer = self.layer
@@ -337,7 +346,10 @@ class VispyEmbeddingPoints(VispyPointsLayer):
 def _depth_range(
     bounds: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]
 ) -> tuple[float, float]:
-    """Return nearest and farthest depth of the corners of a box."""
+    """Return the depths between which a cloud in this box fades.
+
+    A round cloud fills the middle of its box: the outer fifths are left out.
+    """
     corners = (
         np.array(
             [
@@ -352,4 +364,5 @@ def _depth_range(
     w = np.where(corners[:, 3] > 0, corners[:, 3], np.nan)
     depth = corners[:, 2] / w
     low, high = float(np.nanmin(depth)), float(np.nanmax(depth))
-    return (low, high) if high > low else (low - 1.0, low + 1.0)
+    margin = 0.22 * (high - low)
+    return (low + margin, high - margin) if high > low else (low - 1.0, low + 1.0)

@@ -43,6 +43,7 @@ uniform float u_fog;
 uniform vec3 u_background;
 uniform float u_alpha;
 uniform float u_selected_size;
+uniform float u_selected_growth;
 varying vec4 v_color;
 varying float v_size;
 varying float v_shape;
@@ -73,7 +74,7 @@ void main() {
     size *= 1.0 + u_fog * (0.35 - 0.5 * far);
     size = clamp(size, u_size_min, u_size_max);
     if (u_pass > 1.5) {
-        size = size * u_selected_size + 1.0;
+        size = size * u_selected_size + u_selected_growth;
         v_selected = 1.0;
     }
     gl_PointSize = size;
@@ -128,8 +129,9 @@ void main() {
     if (v_size > 4.5) {
         rgb *= 1.0 - u_shading * r * r;
     }
-    if (v_selected > 0.5 && v_size > 5.5) {
-        float rim = clamp(1.6 - inside, 0.0, 1.0);
+    if (v_selected > 0.5) {
+        float rim = clamp(1.4 - inside, 0.0, 1.0);
+        rim *= clamp((v_size - 6.0) / 6.0, 0.0, 1.0);
         rgb = mix(rgb, u_rim.rgb, rim * u_rim.a);
     }
     gl_FragColor = vec4(rgb, v_color.a * alpha);
@@ -155,7 +157,9 @@ class Style:
     rim: tuple[float, float, float, float] = (1.0, 1.0, 1.0, 1.0)
     alpha: float = 1.0
     dimmed_alpha: float = 0.3
-    selected_size: float = 1.35
+    selected_alpha: float = 1.0
+    selected_size: float = 1.0
+    selected_growth: float = 0.0
 
 
 def pack_state(
@@ -236,6 +240,7 @@ class PointCloudVisual(Visual):
         program["u_fog"] = style.fog
         program["u_background"] = style.background
         program["u_selected_size"] = style.selected_size
+        program["u_selected_growth"] = style.selected_growth
         program["u_shading"] = style.shading
         program["u_rim"] = style.rim
 
@@ -264,7 +269,7 @@ class PointCloudVisual(Visual):
         gloo.set_depth_mask(False)
         self._draw_pass(1.0, style.dimmed_alpha)
         gloo.set_depth_mask(True)
-        self._draw_pass(2.0, 1.0)
+        self._draw_pass(2.0, style.selected_alpha)
 
     def _draw_pass(self, number: float, alpha: float) -> None:
         self.shared_program["u_pass"] = number
