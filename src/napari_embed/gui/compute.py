@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any
 from napari_embed.errors import EmbedError
 from napari_embed.gui.jobs import ComputeQueue, JobRequest
 from napari_embed.gui.live import LivePositions
-from napari_embed.gui.state import STAGES, Message, Stage, StageView
+from napari_embed.gui.state import STAGES, ComputeSettings, Message, Stage, StageView
 from napari_embed.gui.summary import (
-    ComputeSettings,
     Snapshot,
     embeddings_name,
     projection_name,
@@ -195,7 +194,10 @@ class Compute:
 
     def _changed(self) -> None:
         run = self.queue.runs.get("create")
-        changes: dict[str, Any] = {"stages": self.stage_views()}
+        changes: dict[str, Any] = {
+            "stages": self.stage_views(),
+            "settings": self.settings,
+        }
         if run is not None and run.status in ("running", "cancelling"):
             changes["opening"] = run.progress
         self._controller.update(**changes)

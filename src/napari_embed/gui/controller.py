@@ -202,6 +202,7 @@ class Controller:
         self.update(
             project=snapshot.info,
             stages=self.compute.stage_views(),
+            settings=self.compute.settings,
             busy="",
             opening=None,
             message=None,
@@ -241,7 +242,11 @@ class Controller:
         self._hidden_classes = frozenset()
         self._placed = self._hidden_points = np.zeros(0, dtype=bool)
         self._shown_live = False
-        kept = {"tool": self.state.tool, "busy": self.state.busy}
+        kept = {
+            "tool": self.state.tool,
+            "busy": self.state.busy,
+            "settings": self.state.settings,
+        }
         self.update(**(vars(ViewState()) | kept))
         if project is not None:
             # On the reading thread: a read that is under way ends first.

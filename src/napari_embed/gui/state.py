@@ -10,9 +10,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
+
 __all__ = [
     "STAGES",
     "ColumnInfo",
+    "ComputeSettings",
     "ItemError",
     "Message",
     "ProgressView",
@@ -128,6 +131,15 @@ class StageView:
 
 
 @dataclass(frozen=True)
+class ComputeSettings:
+    """What the three stages will be run with."""
+
+    embed: EmbedParams = field(default_factory=EmbedParams)
+    neighbors: NeighborParams = field(default_factory=NeighborParams)
+    projection: ProjectionParams = field(default_factory=ProjectionParams)
+
+
+@dataclass(frozen=True)
 class ViewState:
     """Everything a view needs, arrays excluded (they travel by ``data_version``).
 
@@ -147,6 +159,8 @@ class ViewState:
         Points in the map, not hidden, selected.
     busy
         What is being opened, or "".
+    settings
+        What the stages will be run with.
     """
 
     project: ProjectInfo | None = None
@@ -164,6 +178,7 @@ class ViewState:
     busy: str = ""
     opening: ProgressView | None = None
     message: Message | None = None
+    settings: ComputeSettings = field(default_factory=ComputeSettings)
     stages: tuple[StageView, ...] = field(
         default_factory=lambda: tuple(StageView(s) for s in STAGES)
     )

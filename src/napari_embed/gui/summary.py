@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +13,16 @@ from napari_embed.gui.jobs import Run
 from napari_embed.gui.state import (
     STAGES,
     ColumnInfo,
+    ComputeSettings,
     ItemError,
     ProjectInfo,
     ProjectionInfo,
     Stage,
     StageView,
 )
-from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
 __all__ = [
     "OWN_VECTORS",
-    "ComputeSettings",
     "Snapshot",
     "embeddings_name",
     "format_bytes",
@@ -38,15 +37,6 @@ OWN_VECTORS = "vectors"
 
 _NOT_FOR_COLOR = {"id", "source"}
 _STATUS = {"sealed": "done", "partial": "partial", "stale": "stale"}
-
-
-@dataclass(frozen=True)
-class ComputeSettings:
-    """What the three stages will be run with."""
-
-    embed: EmbedParams = field(default_factory=EmbedParams)
-    neighbors: NeighborParams = field(default_factory=NeighborParams)
-    projection: ProjectionParams = field(default_factory=ProjectionParams)
 
 
 @dataclass(frozen=True)

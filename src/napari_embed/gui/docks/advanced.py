@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFormLayout, QWidget
 
 from napari_embed.gui.docks.parts import label
-from napari_embed.gui.summary import ComputeSettings
+from napari_embed.gui.state import ComputeSettings
 from napari_embed.params import PRESETS
 
 __all__ = ["AdvancedForm"]

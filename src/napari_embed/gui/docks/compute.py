@@ -29,8 +29,15 @@ from napari_embed.gui.docks.parts import (
     set_role,
 )
 from napari_embed.gui.docks.style import GAP_PX, Colors
-from napari_embed.gui.state import STAGES, ProgressView, Stage, StageView, ViewState
-from napari_embed.gui.summary import OWN_VECTORS, ComputeSettings
+from napari_embed.gui.state import (
+    STAGES,
+    ComputeSettings,
+    ProgressView,
+    Stage,
+    StageView,
+    ViewState,
+)
+from napari_embed.gui.summary import OWN_VECTORS
 
 __all__ = ["ComputePanel"]
 
@@ -269,10 +276,10 @@ class ComputePanel(Panel):
         has_images = info.has_images if info is not None else True
         self.encoder.setEnabled(free)
         self.encoder.setVisible(has_images)
-        self._show_encoder(has_images)
+        self._show_encoder(new, has_images)
         for made in self.dimensions.buttons():
             made.setEnabled(free)
-        settings = self.controller.compute.settings
+        settings = new.settings
         chosen = self.dimensions.button(settings.projection.n_components)
         if chosen is not None:
             chosen.setChecked(True)
@@ -280,8 +287,8 @@ class ComputePanel(Panel):
         self.advanced.native.setEnabled(free)
         self.spark.setVisible(bool(self.spark.points) or self.controller.compute.live)
 
-    def _show_encoder(self, has_images: bool) -> None:
-        embed = self.controller.compute.settings.embed
+    def _show_encoder(self, new: ViewState, has_images: bool) -> None:
+        embed = new.settings.embed
         snapshot = self.controller.snapshot
         own = snapshot is not None and f"embeddings/{OWN_VECTORS}" in snapshot.stages
         if own and self.encoder.findData(OWN_VECTORS) < 0:

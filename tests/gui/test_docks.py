@@ -1,0 +1,421 @@
+"""The panels in a real viewer: what they show, what a click does, what they leave."""
+
+from __future__ import annotations
+
+import gc
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from gui_fakes import (
+    FakeEngine,
+    FakeProject,
+    make_project_folder,
+    projection,
+    stage_entry,
+)
+from napari.utils.key_bindings import KeymapHandler
+from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
+from qtpy.QtGui import QDropEvent
+from qtpy.QtWidgets import QApplication, QLabel, QMessageBox
+
+from napari_embed.errors import StoreError
+from napari_embed.gui import session as session_module
+from napari_embed.gui.docks.all_panels import AllPanels, keys_text
+from napari_embed.gui.docks.compute import ComputePanel
+from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.parts import progress_words
+from napari_embed.gui.docks.project import DropFrame, ProjectPanel
+from napari_embed.gui.session import close_session, session_for
+from napari_embed.gui.state import ItemError, Message, ProgressView
+
+pytestmark = pytest.mark.gui
+N = 60
+PANELS = {"project": ProjectPanel, "compute": ComputePanel, "explore": ExplorePanel}
+
+
+class Window:
+    """A viewer whose engine and project are stand-ins."""
+
+    def __init__(self, viewer, qtbot, folder: Path, monkeypatch) -> None:
+        self.viewer, self.qtbot = viewer, qtbot
+        self.engine = FakeEngine()
+        self.path = make_project_folder(folder / "photos.embed")
+        self.project = FakeProject(self.path, N, projections={
+            "tsne-2d": projection(N, 2, 1), "tsne-3d": projection(N, 3, 2),
+        })  # fmt: skip
+        self.error: Exception | None = None
+        monkeypatch.setenv("NAPARI_EMBED_SETTINGS", str(folder / "settings"))
+        monkeypatch.setenv("NAPARI_EMBED_DATA", str(folder / "data"))
+        monkeypatch.setattr(session_module, "_start_engine", lambda: self.engine)
+        monkeypatch.setattr(session_module, "_open_for_reading", self._open)
+        self.panels = AllPanels(viewer)
+        qtbot.addWidget(self.panels)
+        self.controller = self.panels.controller
+
+    def _open(self, path: Path) -> FakeProject:
+        if self.error is not None:
+            raise self.error
+        return self.project
+
+    def open(self) -> None:
+        self.controller.open_path(self.path)
+        self.settle(lambda: self.state.projection is not None)
+
+    def settle(self, condition) -> None:
+        self.qtbot.waitUntil(condition, timeout=10_000)
+        QApplication.processEvents()
+
+    @property
+    def state(self):
+        return self.controller.state
+
+
+@pytest.fixture
+def window(make_napari_viewer, qtbot, tmp_path, monkeypatch):
+    viewer = make_napari_viewer()
+    made = Window(viewer, qtbot, tmp_path, monkeypatch)
+    yield made
+    close_session(viewer)
+
+
+def shown(widget) -> bool:
+    return not widget.isHidden()
+
+
+@pytest.mark.parametrize("name", PANELS)
+def test_each_panel_works_alone(name, window):
+    panel = PANELS[name](window.viewer)
+    window.qtbot.addWidget(panel)
+    assert panel.controller is window.controller
+    texts = [w.text() for w in panel.findChildren(QLabel) if shown(w)]
+    hints = ("Drop a folder", "Open images or a project in the Project panel first.")
+    assert any(t.startswith(hints) for t in texts), texts
+    window.open()
+    assert not any(t.startswith(hints) and shown(w) for w, t in (
+        (w, w.text()) for w in panel.findChildren(QLabel) if w.isVisibleTo(panel)
+    ))  # fmt: skip
+
+
+def test_a_second_panel_shares_the_controller(window):
+    assert session_for(window.viewer) is window.panels.session
+    assert window.panels.compute.controller is window.panels.project.controller
+
+
+def test_project_panel_says_what_is_in_it(window):
+    window.project.failures = [
+        {"id": 3, "source": "cat/3.jpg", "stage": "embeddings/descriptor",
+         "reason": "<b>truncated</b>"},
+    ]  # fmt: skip
+    window.open()
+    panel = window.panels.project
+    assert panel.info_card.title.text() == "photos"
+    assert panel.facts["Items"].text() == "60"
+    assert panel.facts["Maps"].text() == "tsne-3d, tsne-2d"
+    assert panel.facts["On disk"].text() == "1.2 MB"
+    assert panel.error_fold.toggle.text() == "1 image could not be used"
+    assert panel.error_list.item(0).text() == "cat/3.jpg: <b>truncated</b>"
+    assert panel.recent_heading.isHidden()  # the open one is not offered again
+
+
+def test_many_failures_are_counted_not_listed(window):
+    window.open()
+    errors = tuple(ItemError(f"{i}.jpg", "broken") for i in range(200))
+    info = replace(window.state.project, n_errors=5000, errors=errors)
+    window.controller.update(project=info)
+    assert window.panels.project.error_list.count() == 201
+    assert window.panels.project.error_list.item(200).text() == "and 4,800 more"
+
+
+def test_text_from_data_is_never_html(window):
+    window.project.name = "<img src=x onerror=alert(1)>"
+    window.open()
+    for label in window.panels.findChildren(QLabel):
+        if type(label).__module__.startswith("napari_embed") or label.text():
+            assert label.textFormat() != Qt.TextFormat.RichText
+    title = window.panels.project.info_card.title
+    assert title.text() == "<img src=x onerror=alert(1)>"
+    assert title.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_a_typed_path_opens(window):
+    edit = window.panels.project.path_edit
+    edit.setText(str(window.path))
+    window.qtbot.keyClick(edit, Qt.Key.Key_Return)
+    window.settle(lambda: window.state.project is not None)
+
+
+def test_a_dropped_folder_opens(window):
+    frame = window.panels.project.findChild(DropFrame)
+    mime = QMimeData()
+    mime.setUrls([QUrl.fromLocalFile(str(window.path))])
+    event = QDropEvent(
+        QPointF(QPoint(5, 5)), Qt.DropAction.CopyAction, mime,
+        Qt.MouseButton.LeftButton, Qt.KeyboardModifier.NoModifier,
+    )  # fmt: skip
+    frame.dropEvent(event)
+    window.settle(lambda: window.state.project is not None)
+
+
+def test_recent_projects_are_offered(window, tmp_path):
+    other = make_project_folder(tmp_path / "older.embed")
+    window.controller.recent.add(other)
+    window.open()
+    panel = window.panels.project
+    texts = [panel.recent_list.itemAt(i).widget().text()
+             for i in range(panel.recent_list.count())]  # fmt: skip
+    assert texts == ["older"]
+    assert window.controller.recent.paths()[0] == window.path.resolve()
+
+
+def test_opening_shows_progress_and_cancel(window, tmp_path):
+    (tmp_path / "images").mkdir()
+    panel = window.panels.project
+    panel.path_edit.setText(str(tmp_path / "images"))
+    panel._typed()
+    assert shown(panel.busy_card)
+    assert not panel.opener.isEnabled()
+    window.engine.send("progress", done=1200, total=0, unit="items", rate=300.0)
+    window.settle(lambda: "1,200" in panel.busy_line.words.text())
+    panel.controller.cancel_opening()
+    assert window.engine.jobs[0].wishes == ["cancel"]
+    assert panel.busy_card.isHidden()
+
+
+def test_an_error_is_shown_in_place_and_can_be_closed(window):
+    window.error = StoreError("photos.embed is damaged. Restore a backup.")
+    window.controller.open_path(window.path)
+    window.settle(lambda: window.state.message is not None)
+    for panel in (window.panels.project, window.panels.compute):
+        assert panel.message.text.text() == "photos.embed is damaged. Restore a backup."
+        assert panel.message.kept.text() == "Nothing was changed."
+    window.controller.tell(None)
+    assert window.panels.project.message.isHidden()
+
+
+def test_run_all_from_the_button(window):
+    window.project.projections = {}
+    window.controller.open_path(window.path)
+    window.settle(lambda: window.state.project is not None)
+    panel = window.panels.compute
+    assert window.panels.tabs.currentWidget() is panel  # what comes next
+    window.qtbot.mouseClick(panel.run_all, Qt.MouseButton.LeftButton)
+    assert [j.name for j in window.engine.jobs] == ["embed"]
+    cards = panel.cards
+    assert cards["embed"].state.text() == "running"
+    assert cards["neighbors"].state.text() == "waiting"
+    assert not panel.run_all.isEnabled()
+    window.engine.send(
+        "progress", done=30, total=60, unit="images", rate=15.0, eta_s=2.0
+    )
+    window.settle(lambda: cards["embed"].progress.bar.value() == 500)
+    words = cards["embed"].progress.words.text()
+    assert words == "30 of 60 images, 15/s, 2 s left"
+    window.qtbot.mouseClick(cards["embed"].pause, Qt.MouseButton.LeftButton)
+    assert cards["embed"].pause.text() == "Resume"
+    window.qtbot.mouseClick(cards["embed"].pause, Qt.MouseButton.LeftButton)
+    window.qtbot.mouseClick(cards["embed"].cancel, Qt.MouseButton.LeftButton)
+    assert window.engine.jobs[0].wishes == ["pause", "resume", "cancel"]
+    window.engine.send("cancelled", message="")
+    window.settle(lambda: not window.state.running)
+    assert panel.run_all.isEnabled()
+
+
+def test_a_failed_stage_offers_one_action(window):
+    window.open()
+    panel = window.panels.compute
+    window.controller.compute.start_stage("embed")
+    window.engine.send("error", type="DeviceLostError", message="The engine died.")
+    card = panel.cards["embed"]
+    window.settle(lambda: shown(card.message))
+    assert card.message.text.text() == "The engine died."
+    window.qtbot.mouseClick(card.message.button, Qt.MouseButton.LeftButton)
+    assert [j.name for j in window.engine.jobs] == ["embed", "embed"]
+    assert card.message.isHidden()
+
+
+def test_encoder_dimensions_and_advanced_reach_the_settings(window):
+    window.open()
+    panel, compute = window.panels.compute, window.controller.compute
+    index = panel.encoder.findData("torchvision/vit_b_16")
+    panel.encoder.setCurrentIndex(index)
+    panel.encoder.activated.emit(index)
+    assert compute.settings.embed.encoder == "torchvision/vit_b_16"
+    assert "346 MB" in panel.encoder_note.text()
+    assert shown(panel.weights)
+    window.qtbot.mouseClick(panel.dimensions.button(2), Qt.MouseButton.LeftButton)
+    assert compute.settings.projection.n_components == 2
+    panel.advanced.field("perplexity").value = 50
+    panel.advanced.field("metric").value = "cosine"
+    panel.advanced.field("random_state").value = 7
+    assert compute.settings.projection.perplexity == 50
+    assert compute.settings.neighbors.metric == "cosine"
+    assert compute.settings.embed.random_state == 7
+    compute.use_default_encoder()
+    assert panel.encoder.currentData() == "descriptor"
+    # Another way round: the settings fill the form without an echo.
+    assert panel.advanced.field("perplexity").value == 50
+
+
+def test_own_vectors_need_no_encoder(window):
+    window.project.has_images = False
+    window.project.stage_list = [
+        stage_entry("embeddings/vectors", params={"encoder": "vectors"})
+    ]
+    window.open()
+    panel = window.panels.compute
+    assert panel.encoder.isHidden()
+    assert "own vectors" in panel.encoder_note.text()
+    assert panel.cards["embed"].state.text() == "done"
+    window.controller.compute.start_stage("neighbors")
+    assert window.engine.arguments[-1]["embeddings"] == "vectors"
+
+
+def test_explore_chooses_map_colours_and_tools(window):
+    window.project.values["score"] = [float(i) for i in range(N)]
+    window.open()
+    panel = window.panels.explore
+    assert window.panels.tabs.currentWidget() is panel
+    layer = window.panels.session.map.layer
+    assert layer in window.viewer.layers
+    assert window.viewer.dims.ndisplay == 3
+    panel.projection.setCurrentText("tsne-2d")
+    panel.projection.activated.emit(panel.projection.currentIndex())
+    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    assert window.viewer.dims.ndisplay == 2
+    assert layer.is_2d
+    assert window.panels.session.map.layer is layer  # the same layer, moved
+    index = panel.color.findData("score")
+    panel.color.setCurrentIndex(index)
+    panel.color.activated.emit(index)
+    window.settle(lambda: window.state.color_kind == "number")
+    assert panel.legend.isHidden()
+    assert shown(panel.colormap)
+    assert panel.range.text() == "0 to 59"
+    for index, tool in enumerate(("pan", "box", "lasso")):
+        panel.tools.button(index).click()
+        assert layer.tool == tool
+    layer.tool = "pan"  # as its own key does
+    assert panel.tools.button(0).isChecked()
+
+
+def test_explore_selection_reaches_images_and_legend(window):
+    window.open()
+    panel, layer = window.panels.explore, window.panels.session.map.layer
+    layer.select(np.arange(9))
+    assert panel.selection_card.state.text() == "9 selected"
+    assert "9 selected" in panel.status.text()
+    assert panel.legend.model.selected.tolist() == [0, 3, 3, 3]
+    link = window.panels.session.map.link
+    window.settle(lambda: len(link.shown_ids) == 9)
+    assert "1" in panel.pager.label.text()
+    panel.actions["hide_selected"].click()
+    assert window.state.n_drawn == N - 9
+    assert not layer.visible_mask[:9].any()
+    panel.legend.model.toggle(0)
+    panel.legend._tell()
+    assert window.state.hidden_classes == {0}
+    panel.actions["show_all"].click()
+    assert layer.visible_mask.all()
+    assert panel.legend.model.hidden == frozenset()
+
+
+def test_a_class_can_get_another_colour(window):
+    window.open()
+    panel, layer = window.panels.explore, window.panels.session.map.layer
+    panel.legend.set_color(1, (1.0, 0.0, 0.0, 1.0))
+    red = layer.coloring.rgba()[1::3]
+    np.testing.assert_allclose(red, np.tile([1.0, 0.0, 0.0, 1.0], (20, 1)))
+
+
+def test_keys_act_through_the_controller(window):
+    window.open()
+    layer = window.panels.session.map.layer
+    layer.select(np.arange(5))
+    keys = KeymapHandler()
+    keys.keymap_providers = [layer]
+    keys.press_key("H")
+    assert window.state.n_drawn == N - 5
+    keys.press_key("Shift-H")
+    assert window.state.n_drawn == N
+    layer.select(np.arange(4))
+    keys.press_key("O")
+    assert window.state.n_drawn == 4
+    wanted = []
+    window.controller.panel_wanted.connect(wanted.append)
+    keys.press_key("?")
+    assert wanted == ["keys"]
+    box = window.panels.findChild(QMessageBox)
+    assert "Lasso" in box.informativeText()
+    box.close()
+    for key in ("lasso", "Invert", "Next"):
+        assert key.lower() in keys_text().lower()
+
+
+def test_a_deleted_layer_comes_back_with_the_map(window):
+    window.open()
+    window.viewer.layers.clear()
+    assert window.panels.session.map.layer is None
+    assert window.panels.session.map.link is None
+    window.controller.show_projection("tsne-3d")
+    window.settle(lambda: window.panels.session.map.layer is not None)
+    assert window.panels.session.map.layer.coloring.n_rows == 3
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_nothing_is_cut_at_the_narrow_width(window, theme):
+    window.viewer.theme = theme
+    window.open()
+    window.controller.update(
+        message=Message("Something went wrong with a very long path " + "x/" * 40),
+    )
+    panels = window.panels
+    panels.resize(348, 700)
+    panels.show()
+    for name, panel in panels._panels().items():
+        panels.turn_to(name)
+        QApplication.processEvents()
+        inner = panel.content.parentWidget()
+        assert inner.minimumSizeHint().width() <= panel.width(), name
+    panels.hide()
+
+
+def test_theme_change_restyles_open_panels(window):
+    before = window.panels.project.styleSheet()
+    window.viewer.theme = "light" if window.viewer.theme == "dark" else "dark"
+    assert window.panels.project.styleSheet() != before
+
+
+def test_opening_and_closing_panels_leaves_nothing(window):
+    window.open()
+    count = len(window.controller.state_changed)
+    for _ in range(2):
+        for make in PANELS.values():
+            panel = make(window.viewer)
+            assert len(window.controller.state_changed) == count + 1
+            panel.deleteLater()
+            del panel
+            QApplication.processEvents()
+            QApplication.sendPostedEvents(None, 52)  # deferred deletes
+            gc.collect()
+            assert len(window.controller.state_changed) == count
+    window.controller.set_tool("lasso")  # nobody is called that is gone
+
+
+@pytest.mark.parametrize(
+    ("progress", "words"),
+    [
+        (ProgressView(), "Starting"),
+        (ProgressView(5, 0, "files"), "5 files"),
+        (ProgressView(0, 750, "iterations"),
+         "Preparing; the first time this takes longer"),
+        (ProgressView(10, 20, "images", 2.5, 4.0), "10 of 20 images, 2.5/s, 4 s left"),
+        (ProgressView(10, 20, "images", 2000.0, 7200.0, phase="sample"),
+         "Reading a sample, 10 of 20 images, 2,000/s, 2 h 00 min left"),
+        (ProgressView(0, 1, "model", message="lite0", phase="encoder"),
+         "Loading the encoder lite0"),
+    ],
+)  # fmt: skip
+def test_progress_in_words(progress, words):
+    assert progress_words(progress) == words
