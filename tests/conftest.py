@@ -11,6 +11,9 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parent.parent
 
 
+_OPERATORS: list[object] = []
+
+
 def _define_missing_torchvision_operators() -> None:
     """Let torchvision's models import beside a CPU-only torch of another build.
 
@@ -25,7 +28,9 @@ def _define_missing_torchvision_operators() -> None:
         "qnms(Tensor dets, Tensor scores, float iou_threshold) -> Tensor",
     ):
         try:
-            torch.library.Library("torchvision", "FRAGMENT").define(schema)
+            # Operators vanish with their library object, so it is kept.
+            _OPERATORS.append(torch.library.Library("torchvision", "FRAGMENT"))
+            _OPERATORS[-1].define(schema)
         except RuntimeError:
             return
 

@@ -116,18 +116,19 @@ def _parse_torch(stream: IO[bytes], path: Path) -> Any:
 
 def _refuse_compressed(stream: IO[bytes], path: Path) -> None:
     """Refuse an archive that unpacks to more than its own size (torch stores plain)."""
-    if zipfile.is_zipfile(stream):
-        stream.seek(0)
-        try:
+    unpacked = 0
+    try:
+        if zipfile.is_zipfile(stream):
+            stream.seek(0)
             with zipfile.ZipFile(stream) as archive:
                 unpacked = sum(entry.file_size for entry in archive.infolist())
-        except (zipfile.BadZipFile, ValueError, OSError, NotImplementedError) as error:
-            raise ModelError(f"{path} is damaged: {error}.") from error
-        if unpacked > os.fstat(stream.fileno()).st_size:
-            raise UntrustedModelError(
-                f"{path} would unpack to {unpacked} bytes, more than its size; torch "
-                "does not write such files. It was not opened."
-            )
+    except Exception as error:  # noqa: BLE001, RUF100  hostile files raise anything
+        raise ModelError(f"{path} is damaged: {error}.") from error
+    if unpacked > os.fstat(stream.fileno()).st_size:
+        raise UntrustedModelError(
+            f"{path} would unpack to {unpacked} bytes, more than its size; torch does "
+            "not write such files. It was not opened."
+        )
     stream.seek(0)
 
 
