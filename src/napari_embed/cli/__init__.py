@@ -81,7 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read our output (head, less) has enough.
         sys.stderr.close()
         return EXIT_ERROR
-    except Exception as error:
+    except Exception as error:  # BLE001: last resort, a sentence for the user
         if logging.getLogger("napari_embed").isEnabledFor(logging.DEBUG):
             logging.getLogger("napari_embed").exception("The command failed")
         sys.stderr.write(f"Error: {_sentence(error)}\n")

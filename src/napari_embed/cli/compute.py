@@ -261,6 +261,8 @@ def _report_projection(result: dict[str, Any]) -> None:
     kl = info.get("kl_divergence")
     if kl is not None:
         text += f", {info['n_iter']} iterations, KL divergence {kl:.3f}"
+    if info.get("ended") not in (None, "max_iter"):
+        text += f" (ended early: {info['ended']})"
     say(text + ".")
 
 

@@ -117,27 +117,19 @@ def embed_images(
     """
     started = time.monotonic()
     source = project.source()
-    control.progress("encoder", 0, 1, unit="model", message=params.encoder)
-    encoder = load_encoder(
-        params.encoder,
-        device=params.device,
-        weights=params.weights,
-        batch_size=params.batch_size,
-        random_state=params.random_state,
-        progress=control.reporter("download", unit="bytes"),
-    )
-    control.progress("encoder", 1, 1, unit="model", message=params.encoder)
+    encoder = _load(params, control)
     name = embeddings_name(params.encoder)
     key = f"embeddings/{name}"
     print_ = fingerprint(
-        "embeddings",
-        EMBED_VERSION,
-        _items_fingerprint(project),
-        encoder.fingerprint,
+        "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
     )
     if retry_failed and project.stage_info(key).fingerprint == print_:
         _retry(project, key)
-    info = {"encoder": params.encoder, "dim": encoder.dim, "metric": encoder.metric}
+    info: dict[str, Any] = {
+        "encoder": params.encoder,
+        "dim": encoder.dim,
+        "metric": encoder.metric,
+    }
     thumbnails = _thumbnail_stage(project)
     vectors = project.begin_stage(
         key,
@@ -151,23 +143,14 @@ def embed_images(
         project, source, thumbnails=thumbnails, encoder=encoder, vectors=vectors
     )
     todo = runner.pending()
-    if todo:
-        left = len(todo) * project.chunk_rows
-        side = project.thumbnail_shape[0]
-        project.check_free_space(left * (4 * encoder.dim + side * side))
+    _check_space(project, len(todo), encoder.dim)
     if vectors.pending() and encoder.needs_fit:
         _fit(project, source, encoder, params.random_state, control, name, print_)
-    rate = None
+    begun = time.monotonic()
     if todo:
-        begun = time.monotonic()
         runner.run(control)
-        rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
-    failed = int(_failed_ids(project, key).size)
-    if failed == project.n_items:
-        project.invalidate_chunks(key)
-        project.invalidate_chunks("thumbnails")
-        raise _nothing_readable(project.n_items, runner.first_errors)
-    info |= {"n_failed": failed}
+    rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
+    info["n_failed"] = _count_failed(project, key, runner.first_errors)
     _seal(thumbnails, {})
     _seal(vectors, info)
     return StageResult(
@@ -175,11 +158,48 @@ def embed_images(
         name,
         computed=bool(todo),
         n_items=project.n_items,
-        n_failed=failed,
+        n_failed=info["n_failed"],
         n_done_now=runner.encoded,
         seconds=time.monotonic() - started,
-        info=info | {"rate": rate},
+        info=info | {"rate": rate or None},
     )
+
+
+def _load(params: EmbedParams, control: JobControl) -> Encoder:
+    control.progress("encoder", 0, 1, unit="model", message=params.encoder)
+    encoder = load_encoder(
+        params.encoder,
+        device=params.device,
+        weights=params.weights,
+        batch_size=params.batch_size,
+        random_state=params.random_state,
+        progress=control.reporter("download", unit="bytes"),
+    )
+    control.progress("encoder", 1, 1, unit="model", message=params.encoder)
+    return encoder
+
+
+def _check_space(project: Project, chunks: int, dim: int) -> None:
+    """Refuse to begin what the disk cannot hold (thumbnails at a third, packed)."""
+    side = project.thumbnail_shape[0]
+    project.check_free_space(chunks * project.chunk_rows * (4 * dim + side * side))
+
+
+def _count_failed(project: Project, key: str, reasons: list[str]) -> int:
+    """Return how many items have no vector.
+
+    Raises
+    ------
+    InputError
+        If none has one. The chunks count as not done then, so that the next run tries
+        the images again.
+    """
+    failed = int(_failed_ids(project, key).size)
+    if failed == project.n_items:
+        project.invalidate_chunks(key)
+        project.invalidate_chunks("thumbnails")
+        raise _nothing_readable(project.n_items, reasons)
+    return failed
 
 
 def _nothing_readable(n: int, reasons: list[str]) -> InputError:
@@ -260,35 +280,27 @@ def import_vectors(project: Project, control: JobControl) -> StageResult:
     """
     started = time.monotonic()
     source = project.source()
-    vectors = source.vectors()
-    if vectors is None:
-        raise InputError(f"{project.spec.path} holds no vectors; embed its images.")
-    shape = tuple(vectors.shape)
-    if len(shape) != 2 or shape[0] != project.n_items or shape[1] < 1:
-        raise InputError(
-            f"Vectors of shape ({project.n_items}, d) were expected, one row per item; "
-            f"{project.spec.path} has {shape}."
-        )
+    vectors, dim = _vectors_of(project, source)
     key = f"embeddings/{OWN_VECTORS}"
     stage = project.begin_stage(
         key,
         fingerprint=fingerprint(
-            "import", IMPORT_VERSION, _items_fingerprint(project), shape[1]
+            "import", IMPORT_VERSION, _items_fingerprint(project), dim
         ),
-        shape_tail=(shape[1],),
+        shape_tail=(dim,),
         dtype=np.float32,
         params={"encoder": OWN_VECTORS},
     )
     todo = stage.pending()
-    project.check_free_space(len(todo) * project.chunk_rows * 4 * shape[1])
-    done_now = 0
-    for chunk in todo:
+    project.check_free_space(len(todo) * project.chunk_rows * 4 * dim)
+    sizes = [stage.rows(chunk).stop - stage.rows(chunk).start for chunk in todo]
+    done = project.n_items - sum(sizes)
+    for chunk, size in zip(todo, sizes, strict=True):
         rows = stage.rows(chunk)
-        done_now += rows.stop - rows.start
         values, errors = _finite_rows(vectors[rows], rows.start)
         stage.write(chunk, values, errors=errors)
-        done = project.n_items - (len(todo) * project.chunk_rows) + done_now
-        control.progress("vectors", max(done, done_now), project.n_items, unit="rows")
+        done += size
+        control.progress("vectors", done, project.n_items, unit="rows")
     failed = int(_failed_ids(project, key).size)
     if failed == project.n_items:
         project.invalidate_chunks(key)
@@ -296,7 +308,7 @@ def import_vectors(project: Project, control: JobControl) -> StageResult:
             f"None of the {failed:,} vectors in {project.spec.path} is finite; every "
             "row holds NaN or Inf."
         )
-    info = {"dim": shape[1], "metric": "euclidean", "n_failed": failed}
+    info = {"dim": dim, "metric": "euclidean", "n_failed": failed}
     _seal(stage, info)
     if project.has_images:
         thumbnails = _thumbnail_stage(project)
@@ -308,10 +320,24 @@ def import_vectors(project: Project, control: JobControl) -> StageResult:
         computed=bool(todo),
         n_items=project.n_items,
         n_failed=failed,
-        n_done_now=done_now,
+        n_done_now=sum(sizes),
         seconds=time.monotonic() - started,
         info=info,
     )
+
+
+def _vectors_of(project: Project, source: Source) -> tuple[Any, int]:
+    """Return the source's vectors, which can be sliced by rows, and their length."""
+    vectors = source.vectors()
+    if vectors is None:
+        raise InputError(f"{project.spec.path} holds no vectors; embed its images.")
+    shape = tuple(vectors.shape)
+    if len(shape) != 2 or shape[0] != project.n_items or shape[1] < 1:
+        raise InputError(
+            f"Vectors of shape ({project.n_items}, d) were expected, one row per item; "
+            f"{project.spec.path} has {shape}."
+        )
+    return vectors, int(shape[1])
 
 
 def _finite_rows(

@@ -6,8 +6,6 @@ import contextlib
 import os
 from pathlib import Path
 
-from napari_embed import __file__ as package_file
-
 __all__ = ["child_environment", "usable_cpus"]
 
 
@@ -52,7 +50,7 @@ def child_environment(*, threads: int | None = None) -> dict[str, str]:
     environment["PYTHONUNBUFFERED"] = "1"
     environment["PYTHONIOENCODING"] = "utf-8"
     # The package may have been found through a path that only the parent knows.
-    root = str(Path(package_file).resolve().parent.parent)
+    root = str(Path(__file__).resolve().parents[2])
     known = environment.get("PYTHONPATH", "")
     environment["PYTHONPATH"] = os.pathsep.join(p for p in (known, root) if p)
     return environment

@@ -8,6 +8,7 @@ a dictionary (defaults for what is missing).
 from __future__ import annotations
 
 import platform
+import time
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -20,7 +21,7 @@ from napari_embed.engine.environment import usable_cpus
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.worker import Emit, JobFunction
-from napari_embed.errors import InputError
+from napari_embed.errors import InputError, StoreLockedError
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 from napari_embed.project import Project
 from napari_embed.sources import SourceSpec, detect_source
@@ -30,11 +31,24 @@ __all__ = ["JOBS"]
 PACKAGES = ("napari-embed", "torch", "torchvision", "taichi", "faiss-cpu", "faiss-gpu")
 
 
-def _open(arguments: dict[str, Any]) -> Project:
+# A process that was killed or closed a moment ago may still be letting go.
+LOCK_WAIT_S = 3.0
+LOCK_STEP_S = 0.2
+
+
+def _open(arguments: dict[str, Any], control: JobControl) -> Project:
     path = arguments.get("path")
     if not path:
         raise InputError("No project was named.")
-    return Project.open(str(path), mode="a")
+    end = time.monotonic() + LOCK_WAIT_S
+    while True:
+        try:
+            return Project.open(str(path), mode="a")
+        except StoreLockedError:
+            if time.monotonic() > end:
+                raise
+        control.check()
+        time.sleep(LOCK_STEP_S)
 
 
 def _create(
@@ -62,7 +76,7 @@ def _embed(
 ) -> dict[str, Any]:
     """Arguments: path, params, retry_failed."""
     params = EmbedParams.from_dict(arguments.get("params") or {})
-    with _open(arguments) as project:
+    with _open(arguments, control) as project:
         return pipeline.run_embed(
             project,
             params,
@@ -76,7 +90,7 @@ def _neighbors(
 ) -> dict[str, Any]:
     """Arguments: path, params, embeddings."""
     params = NeighborParams.from_dict(arguments.get("params") or {})
-    with _open(arguments) as project:
+    with _open(arguments, control) as project:
         return pipeline.run_neighbors(
             project, params, control, embeddings=arguments.get("embeddings")
         ).to_dict()
@@ -96,7 +110,7 @@ def _project(
         if arguments.get("positions"):
             buffer = PositionsBuffer.attach(str(arguments["positions"]))
             stack.enter_context(buffer)
-        project = stack.enter_context(_open(arguments))
+        project = stack.enter_context(_open(arguments, control))
         return pipeline.run_projection(
             project,
             params,

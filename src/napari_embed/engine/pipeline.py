@@ -240,8 +240,7 @@ def run_neighbors(
     started = time.monotonic()
     name = _choose_embeddings(project, embeddings)
     source = project.stage_info(f"embeddings/{name}")
-    key = f"neighbors/{name}"
-    stored = project.stage_info(key)
+    stored = project.stage_info(f"neighbors/{name}")
     wanted = max(params.n_neighbors, at_least)
 
     def print_of(k: int) -> str:
@@ -250,29 +249,21 @@ def run_neighbors(
 
     k_stored = int(stored.info.get("k_wanted") or 0)
     enough = k_stored >= wanted and stored.fingerprint == print_of(k_stored)
-    n_failed = int(source.info.get("n_failed") or 0)
     if stored.state == "sealed" and enough:
         return StageResult(
-            "neighbors", name, computed=False, n_items=project.n_items,
-            n_failed=n_failed, info=dict(stored.info),
-        )  # fmt: skip
-    from napari_embed.tsne import neighbor_graph
-
+            "neighbors",
+            name,
+            computed=False,
+            n_items=project.n_items,
+            n_failed=int(source.info.get("n_failed") or 0),
+            info=dict(stored.info),
+        )
     vectors, ids = _valid_vectors(project, name, control)
-    metric = params.metric
-    if metric == "auto":
-        metric = "cosine" if source.info.get("metric") == "cosine" else "euclidean"
-    control.progress("neighbors", 0, ids.size, unit="steps")
-    graph = neighbor_graph(
-        vectors,
-        n_neighbors=min(wanted, ids.size - 1),
-        metric=metric,
-        method=params.method,
-        device=params.device,
-        random_state=params.random_state,
-        progress=control.reporter("neighbors", unit="steps"),
-    )
-    control.check()
+    settings = params
+    if params.metric == "auto":
+        cosine = source.info.get("metric") == "cosine"
+        settings = replace(params, metric="cosine" if cosine else "euclidean")
+    graph = _search(vectors, settings, min(wanted, ids.size - 1), control)
     info = {"k": graph.k, "k_wanted": wanted, "n_valid": int(ids.size)}
     project.write_neighbors(
         name,
@@ -292,6 +283,26 @@ def run_neighbors(
         seconds=time.monotonic() - started,
         info=info | {"metric": graph.metric, "recall": graph.recall},
     )
+
+
+def _search(
+    vectors: NDArray[np.float32], params: NeighborParams, k: int, control: JobControl
+) -> NeighborGraph:
+    """Find ``k`` neighbors of every vector."""
+    from napari_embed.tsne import neighbor_graph
+
+    control.progress("neighbors", 0, len(vectors), unit="steps")
+    graph: NeighborGraph = neighbor_graph(
+        vectors,
+        n_neighbors=k,
+        metric=params.metric,
+        method=params.method,
+        device=params.device,
+        random_state=params.random_state,
+        progress=control.reporter("neighbors", unit="steps"),
+    )
+    control.check()
+    return graph
 
 
 def _perplexity(wanted: float, n: int, control: JobControl) -> float:
@@ -360,21 +371,15 @@ def run_projection(
             "project", name, computed=False, n_items=project.n_items,
             n_failed=int(stored.info.get("n_without") or 0), info=dict(stored.info),
         )  # fmt: skip
-    vectors, ids = _valid_vectors(project, source_name, control)
-    places = _Places(ids, project.n_items)
-    if params.method == "pca":
-        found = _pca(vectors, params, control)
-    else:
-        graph = project.read_neighbors(source_name)
-        found = _tsne(vectors, graph, params, control, places, publish)
-    projection = replace(found, positions=places.over_all(found.positions))
-    info = _projection_info(params, source_name, projection, project.n_items - ids.size)
-    stopped_early = control.stop_requested
+    projection = _lay_out(project, source_name, params, control, publish)
+    without = int(np.isnan(projection.positions).any(axis=1).sum())
+    info = _projection_info(params, source_name, projection, without)
+    # A map that was ended by hand is not what these settings give.
+    ended = "-stopped" if control.stop_requested else ""
     project.write_projection(
         name,
         projection,
-        # A map that was ended by hand is not what these settings give.
-        fingerprint=print_ + ("-stopped" if stopped_early else ""),
+        fingerprint=print_ + ended,
         params=params.to_dict(),
         upstream=upstream,
         info=info,
@@ -386,11 +391,29 @@ def run_projection(
         name,
         computed=True,
         n_items=project.n_items,
-        n_failed=project.n_items - ids.size,
-        n_done_now=int(ids.size),
+        n_failed=without,
+        n_done_now=project.n_items - without,
         seconds=time.monotonic() - started,
-        info=info,
+        info=info | {"ended": projection.info.get("ended")},
     )
+
+
+def _lay_out(
+    project: Project,
+    embeddings: str,
+    params: ProjectionParams,
+    control: JobControl,
+    publish: Publish | None,
+) -> Projection:
+    """Return the map over all items."""
+    vectors, ids = _valid_vectors(project, embeddings, control)
+    places = _Places(ids, project.n_items)
+    if params.method == "pca":
+        found = _pca(vectors, params, control)
+    else:
+        graph = project.read_neighbors(embeddings)
+        found = _tsne(vectors, graph, params, control, places, publish)
+    return replace(found, positions=places.over_all(found.positions))
 
 
 def _projection_info(
@@ -436,7 +459,7 @@ def _pca(
     from napari_embed.tsne import pca_projection
 
     control.progress("PCA", 0, 1, unit="maps")
-    found = pca_projection(
+    found: Projection = pca_projection(
         vectors, n_components=params.n_components, random_state=params.random_state
     )
     control.progress("PCA", 1, 1, unit="maps")
