@@ -143,8 +143,14 @@ class Minimizer:
         self.motion, self.motion_next = self.motion_next, self.motion
         self.places = self.places[order.long()]
 
-    def repel(self) -> None:
+    def choose_target(self) -> None:
+        """Choose cells or points as targets, by how many cells are marked now."""
+        self.repulsion.consider_cells(self.y)
+
+    def repel(self, *, early: bool = False) -> None:
         """Evaluate S, R and Z at the present positions."""
+        accuracy = self.repulsion.accuracy
+        self.repulsion.theta = accuracy.early_theta if early else accuracy.theta
         self.repulsion.evaluate(self.y)
 
     def step(self, settings: StepSettings) -> None:

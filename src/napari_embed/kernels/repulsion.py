@@ -1,16 +1,17 @@
 """Repulsion of all points on all points: the kernels joined, with their memory.
 
-:class:`Repulsion` owns both hierarchies and the queue for one map of fixed size. All
-arrays are allocated once and only grow when a count says that they are too small.
+:class:`Repulsion` owns both hierarchies and the work queue for one map of fixed size.
+Arrays are allocated once and only grow when a count says that they are too small.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 import torch
 
 from napari_embed.errors import DeviceMemoryError
-from napari_embed.kernels import forces, hierarchy, morton, traversal
+from napari_embed.kernels import field, forces, hierarchy, morton, traversal
 from napari_embed.kernels.layout import (
     CHUNKS,
     COUNT,
@@ -22,10 +23,16 @@ from napari_embed.kernels.layout import (
     QUEUE,
     TASK_ROOM,
     columns,
+    jacobian_size,
 )
 from napari_embed.kernels.runtime import Device, ti
 
-__all__ = ["Accuracy", "Repulsion", "Tree"]
+__all__ = ["Accuracy", "Repulsion"]
+
+# Cells cost more than points (they carry a Jacobian), so they must be clearly fewer.
+# The gap between the two shares keeps the choice from flickering.
+_CELLS_BELOW = 0.35
+_POINTS_ABOVE = 0.5
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,16 @@ class Accuracy:
     ----------
     theta
         Opening parameter; 0 is the exact sum.
+    early_theta
+        The same while the map is small (early exaggeration), where most of the
+        repulsion cancels and errors weigh more.
+    cell_size
+        Distance of grid nodes where cells are the targets.
+    cell_share
+        The same as a share of the map's extent, whichever is smaller: a small map
+        needs a fine grid.
+    target
+        "cells" (field hierarchy), "points" (embedding hierarchy) or "auto".
     leaf_size
         Points in a leaf of the embedding hierarchy.
     bucket
@@ -43,35 +60,57 @@ class Accuracy:
     """
 
     theta: float = 0.6
-    leaf_size: int = 8
-    bucket: int = 32
-    near_theta: float = 0.6
+    early_theta: float = 0.45
+    cell_size: float = 0.5
+    cell_share: float = 1 / 64
+    target: Literal["auto", "cells", "points"] = "auto"
+    leaf_size: int = 16
+    bucket: int = 64
 
 
-class Tree:
+class _Tree:
     """Arrays of one hierarchy over at most ``capacity`` points."""
 
-    def __init__(self, dim: int, capacity: int, node_room: int, device: Device) -> None:
+    def __init__(self, dim: int, capacity: int, node_room: int, where: str) -> None:
         self.dim = dim
-        self.capacity = capacity
-        where = "cuda" if device.kind == "cuda" else "cpu"
+        self.where = where
         self.meta = torch.zeros(META_SIZE, dtype=torch.int32, device=where)
-        self.keys = torch.zeros(capacity, dtype=torch.int64, device=where)
-        self.points = ti.ndarray(ti.f32, shape=(dim, capacity))
-        self.owner = ti.ndarray(ti.i32, shape=capacity)
-        self.reserve(node_room)
+        self.reserve_points(capacity)
+        self.reserve_nodes(node_room)
 
-    def reserve(self, node_room: int) -> None:
+    def reserve_points(self, capacity: int) -> None:
+        """Make room for ``capacity`` points (contents are lost)."""
+        self.capacity = capacity
+        self.keys = torch.zeros(capacity, dtype=torch.int64, device=self.where)
+        self.points = ti.ndarray(ti.f32, shape=(self.dim, capacity))
+        self.owner = ti.ndarray(ti.i32, shape=capacity)
+
+    def reserve_nodes(self, node_room: int) -> None:
         """Make room for ``node_room`` nodes (contents are lost)."""
         self.ints = ti.ndarray(ti.i32, shape=(node_room, NODE_INTS))
         self.floats = ti.ndarray(ti.f32, shape=(node_room, columns(self.dim).width))
         self.floats.fill(0.0)
         self.ints.fill(-1)
 
-    @property
-    def node_room(self) -> int:
-        """Nodes there is room for."""
-        return int(self.ints.shape[0])
+
+class _Field:
+    """Arrays of the marked cells; made when cells are first tried."""
+
+    def __init__(self, dim: int, room: int, where: str) -> None:
+        self.dim = dim
+        self.tree = _Tree(dim, room, max(256, room // 8), where)
+        self.grid = torch.zeros(field.GRID_SIZE, dtype=torch.float32, device=where)
+        words = 1 << (dim * field.MAX_GRID_BITS[dim] - 5)
+        self.bits = ti.ndarray(ti.i32, shape=(2, words))
+        self.counts = ti.ndarray(ti.i32, shape=CHUNKS + 1)
+        self.reserve(room)
+
+    def reserve(self, room: int) -> None:
+        """Make room for ``room`` cells (contents are lost)."""
+        if room > self.tree.capacity:
+            self.tree.reserve_points(room)
+        width = 1 + self.dim + jacobian_size(self.dim)
+        self.values = ti.ndarray(ti.f32, shape=(room, width))
 
 
 class Repulsion:
@@ -87,6 +126,19 @@ class Repulsion:
         Opening parameter and sizes.
     queue_room
         Entries of the work queue; None takes a size that normally suffices.
+
+    Attributes
+    ----------
+    theta
+        Opening parameter of the next evaluations.
+    result
+        (n, 1 + dim) S and R of each point.
+    z
+        ``z[CHUNKS]`` is Z.
+    cells_on
+        Whether cells are the targets now.
+    regrown
+        How often an array had to grow.
     """
 
     def __init__(
@@ -103,16 +155,18 @@ class Repulsion:
         self.device = device
         self.accuracy = accuracy
         self.regrown = 0
-        self.cells_on = False
+        self.theta = accuracy.theta
+        self.cells_on = accuracy.target == "cells"
         self.levels = GPU_LEVELS[dim] if device.kind == "cuda" else 0
-        where = "cuda" if device.kind == "cuda" else "cpu"
-        self.tree = Tree(dim, n, n // 2 + 256, device)
+        self._where = "cuda" if device.kind == "cuda" else "cpu"
+        self.tree = _Tree(dim, n, n // 2 + 256, self._where)
         self.tree.meta[COUNT] = n
-        self.order = torch.arange(n, dtype=torch.int32, device=where)
+        self.field: _Field | None = None
+        self.order = torch.arange(n, dtype=torch.int32, device=self._where)
         self.result = ti.ndarray(ti.f32, shape=(n, 1 + dim))
         self.result.fill(0.0)
-        self.z = torch.zeros(CHUNKS + 1, dtype=torch.float64, device=where)
-        self.sums = torch.zeros(CHUNKS + 1, dtype=torch.float64, device=where)
+        self.z = torch.zeros(CHUNKS + 1, dtype=torch.float64, device=self._where)
+        self.sums = torch.zeros_like(self.z)
         self.partial = ti.ndarray(ti.f32, shape=(CHUNKS + 1, 6))
         self.lists = ti.ndarray(ti.f32, shape=(CHUNKS, (dim + 2) * traversal.LIST_ROOM))
         self.tasks = ti.ndarray(ti.i32, shape=TASK_ROOM)
@@ -123,6 +177,8 @@ class Repulsion:
     @property
     def meta(self) -> torch.Tensor:
         """Counters of the hierarchy that is the target."""
+        if self.cells_on and self.field is not None:
+            return self.field.tree.meta
         return self.tree.meta
 
     def rebuild(self, y: object) -> None:
@@ -136,6 +192,7 @@ class Repulsion:
         tree = self.tree
         morton.morton_keys(self.dim, self.n, y, self.partial, tree.keys)
         if self.device.kind == "cpu":
+            # NumPy sorts keys 2-3 times as fast as torch does on a CPU.
             keys = tree.keys.numpy()
             order = np.argsort(keys, kind="stable")
             self.order = torch.from_numpy(order.astype(np.int32))
@@ -143,44 +200,108 @@ class Repulsion:
         else:
             tree.keys, order = torch.sort(tree.keys, stable=True)
             self.order = order.to(torch.int32)
-        self._build()
+        self._build(tree, self.accuracy.leaf_size)
 
-    def _build(self) -> None:
-        tree, sizes = self.tree, self.accuracy
+    def _build(self, tree: _Tree, leaf_size: int) -> None:
         while True:
             hierarchy.build(
-                self.dim, self.levels, sizes.leaf_size, sizes.bucket, tree.keys,
+                self.dim, self.levels, leaf_size, self.accuracy.bucket, tree.keys,
                 tree.ints, tree.owner, tree.meta,
             )  # fmt: skip
             if not int(tree.meta[OVERFLOW]) & 1:
                 return
             # A hierarchy whose inner nodes have two children cannot pass 2 n nodes.
-            tree.reserve(min(2 * tree.capacity, max(256, 2 * int(tree.meta[NODES]))))
+            asked = 2 * int(tree.meta[NODES])
+            tree.reserve_nodes(max(256, min(2 * tree.capacity, asked)))
             self.regrown += 1
 
+    def consider_cells(self, y: object) -> None:
+        """Choose between cells and points for the next evaluations."""
+        if self.accuracy.target != "auto" or self.accuracy.theta == 0:
+            return
+        self._fit(y)
+        count = self._mark()
+        if count is None:
+            self.cells_on = False
+        elif self.cells_on:
+            self.cells_on = count < _POINTS_ABOVE * self.n
+        else:
+            self.cells_on = count < _CELLS_BELOW * self.n
+
     def evaluate(self, y: object) -> None:
-        """Compute ``result`` (n, 1 + dim) and ``z[CHUNKS]`` for positions ``y``."""
+        """Compute S, R and Z for the (n, dim) positions ``y``."""
+        self._fit(y)
+        if self.cells_on and self._mark() is None:
+            self.cells_on = False
+        if self.cells_on:
+            self._evaluate_cells()
+        else:
+            self._evaluate_points()
+        forces.sum_z(self.result, self.z)
+
+    def _fit(self, y: object) -> None:
         tree = self.tree
         forces.gather(self.dim, y, self.order, tree.points)
         hierarchy.refit(
             self.dim, self.levels, tree.ints, tree.floats, tree.points, tree.meta
         )
-        theta2 = self.accuracy.theta**2
+
+    def _mark(self) -> int | None:
+        """Mark cells; return how many, or None if the map is too wide for a grid."""
+        if self.field is None:
+            self.field = _Field(self.dim, max(4096, self.n // 2), self._where)
+        cells, sizes = self.field, self.accuracy
+        while True:
+            field.mark(
+                self.dim, sizes.cell_size, sizes.cell_share, self.tree.floats,
+                self.tree.points, cells.grid, cells.bits, cells.counts,
+                cells.tree.keys, cells.tree.points, cells.tree.meta,
+            )  # fmt: skip
+            overflow, count = (
+                int(cells.tree.meta[OVERFLOW]),
+                int(cells.tree.meta[COUNT]),
+            )
+            if overflow & 4:
+                return None
+            if not overflow & 8 or (sizes.target == "auto" and count > self.n):
+                return count
+            cells.reserve(count + count // 4)
+            self.regrown += 1
+
+    def _evaluate_points(self) -> None:
+        self._traverse(self.tree, self.result, jacobian=False)
+
+    def _evaluate_cells(self) -> None:
+        cells = self.field
+        if cells is None:  # only _mark makes it
+            return
+        self._build(cells.tree, self.accuracy.bucket)
+        hierarchy.refit(
+            self.dim, self.levels, cells.tree.ints, cells.tree.floats,
+            cells.tree.points, cells.tree.meta,
+        )  # fmt: skip
+        self._traverse(cells.tree, cells.values, jacobian=True)
+        field.interpolate(
+            self.dim, 0.5, self.tree.points, self.order, cells.grid, cells.bits,
+            cells.values, self.result,
+        )  # fmt: skip
+
+    def _traverse(self, target: _Tree, result: object, *, jacobian: bool) -> None:
+        tree, theta2 = self.tree, self.theta**2
         while True:
             traversal.far(
                 self.dim, self.levels, self.accuracy.bucket, theta2, tree.ints,
-                tree.floats, tree.ints, tree.floats, self.queue, self.tasks, tree.meta,
+                tree.floats, target.ints, target.floats, self.queue, self.tasks,
+                target.meta,
             )  # fmt: skip
-            if not int(tree.meta[OVERFLOW]) & 2:
+            if not int(target.meta[OVERFLOW]) & 2:
                 break
-            self._grow_queue(int(tree.meta[QUEUE]))
-        near2 = self.accuracy.near_theta**2
+            self._grow_queue(int(target.meta[QUEUE]))
         traversal.near_in_lists(
-            self.dim, False, near2, tree.ints, tree.floats, tree.points, tree.ints,
-            tree.floats, tree.points, tree.owner, self.order, self.queue, self.lists,
-            self.result, tree.meta,
+            self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
+            target.ints, target.floats, target.points, target.owner, self.order,
+            self.queue, self.lists, result, target.meta,
         )  # fmt: skip
-        forces.sum_z(self.result, self.z)
 
     def _grow_queue(self, asked: int) -> None:
         room = int(self.queue.shape[0])

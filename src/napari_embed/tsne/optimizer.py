@@ -248,7 +248,9 @@ class _Run:
         it, schedule = self.iteration, self.schedule
         if schedule.rebuilds_at(it) or last:
             self.minimizer.rebuild(renumber=schedule.renumbers_at(it))
-        self.minimizer.repel()
+        if schedule.chooses_target_at(it):
+            self.minimizer.choose_target()
+        self.minimizer.repel(early=schedule.exaggerates_at(it))
         if not (schedule.checks_at(it) or last):
             return False
         self._check_finite()

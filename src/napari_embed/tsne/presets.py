@@ -10,12 +10,11 @@ if TYPE_CHECKING:
 
 __all__ = ["accuracy_of"]
 
-# theta by preset, for 2D and 3D.
-_THETA = {
-    "fast": (0.75, 0.85),
-    "default": (0.6, 0.7),
-    "accurate": (0.45, 0.5),
-}
+# theta by preset, for 2D and 3D, and the distance of grid nodes.
+_THETA = {"fast": (0.75, 0.85), "default": (0.6, 0.7), "accurate": (0.45, 0.5)}
+_CELL_SIZE = {"fast": 0.71, "default": 0.5, "accurate": 0.35}
+# Errors weigh more while the map is small, and accuracy is cheap there.
+_EARLY = 0.75
 
 
 def accuracy_of(params: ProjectionParams) -> Accuracy:
@@ -25,4 +24,9 @@ def accuracy_of(params: ProjectionParams) -> Accuracy:
     theta = params.theta
     if theta is None:
         theta = _THETA[params.preset][params.n_components - 2]
-    return Accuracy(theta=theta, leaf_size=16, bucket=64, near_theta=theta)
+    return Accuracy(
+        theta=theta,
+        early_theta=_EARLY * theta,
+        cell_size=params.cell_size or _CELL_SIZE[params.preset],
+        target=params.target,
+    )

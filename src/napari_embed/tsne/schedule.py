@@ -13,6 +13,7 @@ __all__ = ["CHECK_EVERY", "Schedule"]
 # Iterations between KL evaluations, finiteness checks and renumberings.
 CHECK_EVERY = 50
 _REBUILD_EVERY = 5
+_CHOOSE_EVERY = 25
 _STOP_GAIN = 1e-4
 
 
@@ -55,9 +56,13 @@ class Schedule:
             early_stop=params.early_stop,
         )
 
+    def exaggerates_at(self, iteration: int) -> bool:
+        """Return whether P is exaggerated."""
+        return iteration < self.exaggeration_iter
+
     def exaggeration_at(self, iteration: int) -> float:
         """Return the factor on P."""
-        return self.exaggeration if iteration < self.exaggeration_iter else 1.0
+        return self.exaggeration if self.exaggerates_at(iteration) else 1.0
 
     def rate_at(self, iteration: int) -> float:
         """Return the learning rate, for the gradient without its factor 4."""
@@ -67,11 +72,15 @@ class Schedule:
 
     def momentum_at(self, iteration: int) -> float:
         """Return 0.5 while exaggerating, then 0.8."""
-        return 0.5 if iteration < self.exaggeration_iter else 0.8
+        return 0.5 if self.exaggerates_at(iteration) else 0.8
 
     def rebuilds_at(self, iteration: int) -> bool:
         """Return whether the hierarchy is built anew rather than refitted."""
         return iteration % _REBUILD_EVERY == 0
+
+    def chooses_target_at(self, iteration: int) -> bool:
+        """Return whether cells and points are weighed against each other."""
+        return iteration % _CHOOSE_EVERY == 0
 
     def renumbers_at(self, iteration: int) -> bool:
         """Return whether points and rows of P are put in the map's order."""
