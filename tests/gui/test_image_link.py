@@ -20,7 +20,7 @@ from napari.utils.interactions import (
 from qtpy.QtWidgets import QApplication
 
 from napari_embed.gui.link import ImageLink
-from napari_embed.gui.link.sheet_visual import register
+from napari_embed.gui.link.registry import register
 from napari_embed.gui.points import EmbeddingPoints
 
 pytestmark = pytest.mark.gui
@@ -224,6 +224,37 @@ def test_our_drawing_hooks_are_called(make_scene, qtbot, monkeypatch):
     scene.viewer.screenshot(canvas_only=True, flash=False)
     scene.link.close()
     assert called == set(hooks)
+
+
+def _grab(canvas):
+    image = canvas.native.grabFramebuffer()
+    image = image.convertToFormat(image.Format.Format_RGBA8888)
+    shape = image.height(), image.width(), 4
+    buffer = image.constBits().asstring(int(np.prod(shape)))
+    return np.frombuffer(buffer, np.uint8).reshape(shape).astype(int)
+
+
+@pytest.mark.parametrize("ndisplay", [2, 3])
+def test_the_page_stands_still_in_the_very_frame_of_a_camera_move(
+    make_scene, qtbot, rng, ndisplay
+):
+    """A mouse moves the drawing's camera first; napari hears of it after the frame."""
+    scene = make_scene(show=True)
+    scene.viewer.dims.ndisplay = ndisplay
+    scene.select(qtbot, np.arange(12))
+    qtbot.wait(100)
+    canvas = scene.viewer.window._qt_viewer.canvas
+    place, page = scene.link.layer.place, scene.link.layer.page
+    top, left = int(place.top), int(place.left)
+    window = np.s_[top : top + page.shape[0], left : left + page.shape[1]]
+    before = _grab(canvas)
+    for _ in range(3):
+        camera = canvas.view.camera
+        camera.center = tuple(rng.normal(size=len(camera.center)))
+        camera.view_changed()
+        after = _grab(canvas)
+        np.testing.assert_array_equal(after[window], before[window])
+        assert np.abs(after - before).max() > 50
 
 
 # The rest of the viewer stays as it is

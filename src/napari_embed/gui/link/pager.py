@@ -75,9 +75,7 @@ class Pager(QWidget):
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
             box.setMinimumContentsLength(10)
-        self.fit_button = self._button(
-            "Fit", "Fit the points in beside the images"
-        )
+        self.fit_button = self._button("Fit", "Fit the points in beside the images")
         self.fit_button.clicked.connect(lambda: self._link and self._link.fit_view())
         self._lay_out()
         self._keys = [self._key("N", "next"), self._key("Shift+N", "prev")]

@@ -49,7 +49,7 @@ class ContactSheet(Image):
         self.decoration: SheetDecoration | None = None
         self.place: ScreenPlace | None = None
         super().__init__(page[None], rgb=rgb, **kwargs)
-        self.events.add(decoration=Event, place=Event)
+        self.events.add(decoration=Event, place=Event, resized=Event)
 
     @property
     def _type_string(self) -> str:

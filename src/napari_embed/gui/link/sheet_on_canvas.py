@@ -13,8 +13,8 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_embed.gui.link.anchor import ScreenPlace, View, read_view
 from napari_embed.gui.link.contact_sheet import compose_sheet, is_grey, plan_sheet
+from napari_embed.gui.link.registry import register
 from napari_embed.gui.link.sheet_layer import ContactSheet, SheetDecoration
-from napari_embed.gui.link.sheet_visual import register
 
 __all__ = ["LAYER_NAME", "SheetOnCanvas", "camera_of"]
 
@@ -300,6 +300,9 @@ class SheetOnCanvas:
         active, selected = selection.active, set(selection)
         self.layer = layer
         layer.events.visible.connect(self._on_visible)
+        if not hasattr(self._viewer, "canvas"):
+            # napari before 0.9 does not tell of a new size; our drawing does.
+            layer.events.resized.connect(self._on_canvas)
         self._viewer.add_layer(layer)
         if active is not None:
             # The tools of the points stay at hand.
