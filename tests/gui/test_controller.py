@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_fakes import Desk, projection, stage_entry
+from gui_fakes import Desk, FakeProject, projection, stage_entry
 
 from napari_embed.arrays import Projection
 from napari_embed.errors import StoreError
@@ -363,6 +363,29 @@ def test_closing_ends_everything_once(tmp_path: Path) -> None:
     assert not Path(name).exists()
     assert desk.map.names().count("close") == 1
     desk.engine.send("done", name="tsne-3d")  # arrives too late, is ignored
+
+
+def test_a_project_that_opens_too_late_is_closed(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    waiting = []
+    desk.controller._background = Background(waiting.append)
+    desk.controller.open_project(desk.path)
+    desk.controller.cancel_opening()
+    desk.controller._background._pool.shutdown(wait=True)
+    for call in waiting:
+        call()
+    assert desk.state.project is None
+    # It was either never opened or closed again.
+    assert desk.project.closed == bool(desk.opened)
+
+
+def test_opening_another_project_closes_the_first(opened: Desk) -> None:
+    first = opened.project
+    opened.project = FakeProject(opened.path, projections=dict(MAPS))
+    opened.controller.open_project(opened.path)
+    assert first.closed
+    assert not opened.project.closed
+    assert opened.state.projection.name == "tsne-3d"
 
 
 def test_only_the_newest_answer_of_a_topic_arrives() -> None:

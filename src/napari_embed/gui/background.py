@@ -48,8 +48,13 @@ class Background:
         work: Callable[[], T],
         done: Callable[[T], None],
         failed: Callable[[Exception], None],
+        *,
+        dropped: Callable[[T], None] | None = None,
     ) -> None:
-        """Start ``work``; only the newest request of a ``topic`` is answered."""
+        """Start ``work``; only the newest request of a ``topic`` is answered.
+
+        ``dropped`` gets a result that came too late, to release what it holds.
+        """
         if self._closed:
             return
         self._numbers[topic] += 1
@@ -64,7 +69,8 @@ class Background:
                 logger.debug("%s failed", topic, exc_info=True)
                 self._deliver(topic, number, lambda e=error: failed(e))
             else:
-                self._deliver(topic, number, lambda: done(result))
+                late = None if dropped is None else lambda: dropped(result)
+                self._deliver(topic, number, lambda: done(result), late)
 
         if self._pool is None:
             task()
@@ -75,13 +81,23 @@ class Background:
         """Let no answer to an earlier request of ``topic`` arrive."""
         self._numbers[topic] += 1
 
-    def _deliver(self, topic: str, number: int, call: Callable[[], None]) -> None:
+    def _deliver(
+        self,
+        topic: str,
+        number: int,
+        call: Callable[[], None],
+        late: Callable[[], None] | None = None,
+    ) -> None:
         def arrive() -> None:
             if not self._closed and number == self._numbers[topic]:
                 call()
+            elif late is not None:
+                late()
 
         if not self._closed:
             self._post(arrive)
+        elif late is not None:
+            late()
 
     def close(self) -> None:
         """Drop what is waiting, wait for what is running."""

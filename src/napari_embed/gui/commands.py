@@ -10,7 +10,8 @@ from collections.abc import Callable
 import napari
 
 from napari_embed.errors import InputError
-from napari_embed.gui.docks.all_panels import AllPanels, open_all_panels, show_keys
+from napari_embed.gui.docks.all_panels import AllPanels, open_all_panels
+from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.session import ViewerSession, session_for
 
 __all__ = [

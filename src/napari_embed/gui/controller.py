@@ -81,6 +81,7 @@ class Controller:
         self._open = open_project
         self._background = Background(post, threaded=threaded)
         self._project: Any | None = None
+        self._leaving: list[Any] = []  # projects that are being closed
         self._snapshot: Snapshot | None = None
         self._placed = np.zeros(0, dtype=bool)
         self._hidden_points = np.zeros(0, dtype=bool)
@@ -175,6 +176,7 @@ class Controller:
             work,
             lambda result: self._opened(*result, projection=projection),
             self._not_opened,
+            dropped=lambda result: result[0].close(),
         )
 
     def cancel_opening(self) -> None:
@@ -250,7 +252,13 @@ class Controller:
         self.update(**(vars(ViewState()) | kept))
         if project is not None:
             # On the reading thread: a read that is under way ends first.
-            self._background.run("release", project.close, _ignore, _ignore)
+            self._leaving.append(project)
+            self._background.run(
+                f"release {id(project)}",
+                project.close,
+                lambda _: self._leaving.remove(project),
+                _ignore,
+            )
 
     def refresh(self, *, show: str | None = None) -> None:
         """Read the project anew after it grew; then show the map ``show``."""
@@ -499,9 +507,11 @@ class Controller:
         self.compute.close()
         self._background.close()
         self._map.close()
-        if self._project is not None:
-            self._project.close()
-            self._project = None
+        for project in (self._project, *self._leaving):
+            if project is not None:
+                project.close()
+        self._project = None
+        self._leaving.clear()
 
 
 def _ignore(_: object) -> None:

@@ -7,14 +7,14 @@ from typing import Any
 
 import napari
 from qtpy.QtCore import QSize
-from qtpy.QtWidgets import QMessageBox, QSizePolicy, QTabWidget, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import PANEL_WIDTH_PX
 from napari_embed.gui.docks.project import ProjectPanel
 from napari_embed.gui.docks.style import Colors, style_sheet
-from napari_embed.gui.keys import key_list
 from napari_embed.gui.session import session_for
 
 __all__ = ["AllPanels", "open_all_panels"]
@@ -83,21 +83,6 @@ class AllPanels(QWidget):
             show_keys(self)
         elif name in self._panels():
             self.tabs.setCurrentWidget(self._panels()[name])
-
-
-def keys_text() -> str:
-    """Return the list of keys as plain text."""
-    return "\n".join(f"{key}:  {words}" for key, words in key_list())
-
-
-def show_keys(parent: QWidget) -> None:
-    """Show the list of keys; does not block."""
-    box = QMessageBox(parent)
-    box.setWindowTitle("Keys of napari-embed")
-    box.setText("Keys on the map")
-    box.setInformativeText(keys_text())
-    box.setModal(False)
-    box.open()
 
 
 def open_all_panels(viewer: Any) -> AllPanels:

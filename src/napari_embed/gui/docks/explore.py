@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
@@ -119,6 +120,12 @@ class ExplorePanel(Panel):
         self.tools.idClicked.connect(
             lambda index: self.controller.set_tool(TOOLS[index][0])
         )
+        self.keys = QToolButton()
+        self.keys.setText("?")
+        self.keys.setToolTip("List of keys (?)")
+        self.keys.setAccessibleName("List of keys")
+        self.keys.clicked.connect(lambda _checked=False: show_keys(self))
+        tools.addWidget(self.keys)
         actions = QHBoxLayout()
         actions.setSpacing(4)
         wishes = (
