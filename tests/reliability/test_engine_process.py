@@ -51,7 +51,7 @@ def engine() -> Iterator[EngineClient]:
         ("exit", "exit status 3"),
         ("SIGSEGV", "SIGSEGV"),
         ("SIGKILL", "SIGKILL"),
-        ("terminate", "SIGABRT.*"),
+        ("terminate", "SIGABRT.*Fatal Python error: Aborted"),
     ],
 )
 def test_a_dead_engine_is_told_and_replaced(

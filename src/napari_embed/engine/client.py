@@ -206,18 +206,18 @@ class _Process:
             self.popen.wait()
 
     def describe_end(self) -> str:
-        """Say how the process ended, with its last line that tells something."""
+        """Say how the process ended, and its last words where they tell why."""
         code = self.popen.returncode
-        if code is not None and code < 0:
-            with contextlib.suppress(ValueError):
-                return f"signal {signal.Signals(-code).name}{self._cause()}"
-        return f"exit status {code}{self._cause()}"
-
-    def _cause(self) -> str:
         words = [w for w in self.last_words if w.strip()]
         fatal = [w for w in words if w.startswith(("Fatal", "terminate", "  what()"))]
+        how = f"exit status {code}"
+        if code is not None and code < 0:
+            # What was printed before a signal came from outside explains nothing.
+            words = []
+            with contextlib.suppress(ValueError):
+                how = f"signal {signal.Signals(-code).name}"
         line = (fatal or words or [""])[-1]
-        return f", last message: {line[:200]}" if line else ""
+        return f"{how}, last message: {line[:200]}" if line else how
 
 
 class EngineClient:
