@@ -73,7 +73,9 @@ def chatter(
     return {
         "stdin_is_empty": sys.stdin.read() == "",
         "environment": {
-            k: v for k, v in os.environ.items() if k.startswith(("TI_", "OMP", "NAPARI_EMBED"))
+            k: v
+            for k, v in os.environ.items()
+            if k.startswith(("TI_", "OMP", "NAPARI_EMBED"))
         },
         "nan": float("nan"),
         "count": np.int64(3),
