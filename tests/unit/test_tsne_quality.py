@@ -1,0 +1,103 @@
+"""Final maps of real images: as good as openTSNE's from the same P and start."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import sparse
+
+from napari_embed.arrays import Affinities
+from napari_embed.params import ProjectionParams
+from napari_embed.tsne import affinities, initial_positions, neighbor_graph
+from napari_embed.tsne.metrics import knn_label_agreement, neighborhood_preservation
+from napari_embed.tsne.reference import exact_kl, exact_optimize
+
+ITEMS, EARLY, ITERATIONS = 4000, 250, 600
+
+
+def settings(n_components: int, iterations: int = ITERATIONS) -> ProjectionParams:
+    return ProjectionParams(
+        n_components=n_components,
+        max_iter=iterations,
+        early_exaggeration_iter=EARLY,
+        early_stop=False,
+    )
+
+
+def opentsne(p: Affinities, start: np.ndarray) -> np.ndarray:
+    """Run openTSNE by FFT on our P, with our schedule."""
+    package = pytest.importorskip("openTSNE")
+    from openTSNE.affinity import PrecomputedAffinities
+
+    matrix = sparse.csr_matrix((p.values.astype(np.float64), p.indices, p.indptr))
+    embedding = package.TSNEEmbedding(
+        start.astype(np.float64),
+        PrecomputedAffinities(matrix, normalize=False),
+        negative_gradient_method="fft",
+        n_jobs=1,
+    )
+    for iterations, factor, momentum in (
+        (EARLY, 12.0, 0.5),
+        (ITERATIONS - EARLY, 1.0, 0.8),
+    ):
+        embedding = embedding.optimize(
+            iterations,
+            exaggeration=factor,
+            momentum=momentum,
+            learning_rate=max(200.0, p.n / factor),
+            max_step_norm=5,
+        )
+    return np.asarray(embedding)
+
+
+@pytest.mark.slow
+def test_real_images_against_opentsne(fashion10k) -> None:
+    from napari_embed.tsne.optimizer import optimize
+
+    images, labels = fashion10k
+    x, labels = images[:ITEMS].reshape(ITEMS, -1), labels[:ITEMS]
+    graph = neighbor_graph(x, n_neighbors=90)
+    p = affinities(graph, perplexity=30)
+    starts = {d: initial_positions(x, ITEMS, n_components=d) for d in (2, 3)}
+    maps = {
+        "ours 2D": optimize(p, starts[2], settings(2)),
+        "ours 3D": optimize(p, starts[3], settings(3)),
+    }
+    positions = {name: found.positions for name, found in maps.items()}
+    positions["openTSNE 2D"] = opentsne(p, starts[2])
+    kl = {name: exact_kl(p, y) for name, y in positions.items()}
+    agree = {
+        name: knn_label_agreement(y, labels, k=10) for name, y in positions.items()
+    }
+    kept = {
+        name: neighborhood_preservation(graph, y)[0] for name, y in positions.items()
+    }
+    for name in positions:
+        print(f"{name}: KL {kl[name]:.4f}, label agreement {agree[name]:.4f}")
+    assert kl["ours 2D"] <= 1.02 * kl["openTSNE 2D"]
+    assert maps["ours 2D"].kl_divergence == pytest.approx(kl["ours 2D"], rel=0.005)
+    assert maps["ours 3D"].kl_divergence == pytest.approx(kl["ours 3D"], rel=0.005)
+    # The curve over k = 1 to 3 x perplexity; single points carry sampling noise.
+    worst = (kept["openTSNE 2D"] - kept["ours 2D"]).max()
+    print(f"worst loss of precision against openTSNE: {worst:.4f}")
+    assert worst <= 0.02
+    for name in ("ours 2D", "ours 3D"):
+        assert agree[name] >= agree["openTSNE 2D"] - 0.02
+        assert agree[name] >= 0.75
+
+
+@pytest.mark.parametrize("n_components", [2, 3])
+def test_small_map_against_exact_gradients(rng, n_components) -> None:
+    from napari_embed.tsne.optimizer import optimize
+
+    n, iterations = 300, 400
+    centres = 4 * rng.standard_normal((6, 10))
+    x = centres[rng.integers(0, 6, n)] + rng.standard_normal((n, 10))
+    p = affinities(neighbor_graph(x, n_neighbors=60), perplexity=20)
+    start = initial_positions(x, n, n_components=n_components)
+    params = settings(n_components, iterations)
+    ours = optimize(p, start, params)
+    exact = exact_optimize(p, start, params)
+    ours_kl = exact_kl(p, ours.positions)
+    print(f"{n_components}D: KL {ours_kl:.4f}, exact {exact.kl_divergence:.4f}")
+    assert ours_kl <= 1.05 * exact.kl_divergence + 0.01
