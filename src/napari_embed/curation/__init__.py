@@ -1,1 +1,5 @@
-"""What people take away from a project: tables of items and positions."""
+"""What people decide about items, and taking it elsewhere."""
+
+from napari_embed.curation.export import export_csv, export_parquet, export_table
+
+__all__ = ["export_csv", "export_parquet", "export_table"]

@@ -24,11 +24,11 @@ __all__ = [
     "atomic_file",
     "checksum_bytes",
     "checksum_file",
-    "empty_staging",
     "free_bytes",
     "new_staging_folder",
     "remove_tree",
     "store_errors",
+    "sweep",
     "sync_file",
     "sync_folder",
     "write_atomic",
@@ -36,6 +36,8 @@ __all__ = [
 
 STAGING = ".staging"
 """Folder inside a project for unfinished work; emptied when a writer opens it."""
+
+_TEMPORARY = ".partial"  # the ending Zarr gives its temporary files, too
 
 
 @contextlib.contextmanager
@@ -134,7 +136,7 @@ def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
         raise StoreError(
             f"{path} exists already. Choose another name, or allow overwriting."
         )
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}.partial")
+    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}{_TEMPORARY}")
     with store_errors("write", path):
         try:
             with open(temporary, "xb") as file:
@@ -175,14 +177,19 @@ def remove_tree(root: Path, path: Path) -> None:
         (root / STAGING).rmdir()
 
 
-def empty_staging(root: Path) -> None:
-    """Delete what an interrupted writer left in the staging folder."""
+def sweep(root: Path) -> None:
+    """Delete what an interrupted writer left: staged work and temporary files."""
     staging = root / STAGING
     if staging.is_symlink():
         with store_errors("remove", staging):
             staging.unlink()
     elif staging.is_dir():
         _delete(staging)
+    for folder, _, files in os.walk(root):
+        for name in files:
+            if name.endswith(_TEMPORARY):
+                with contextlib.suppress(OSError):
+                    os.unlink(os.path.join(folder, name))
 
 
 def _delete(folder: Path, remove: Callable[..., None] = shutil.rmtree) -> None:

@@ -53,6 +53,7 @@ CREATE TABLE errors (
     id INTEGER NOT NULL, stage TEXT NOT NULL, reason TEXT NOT NULL,
     PRIMARY KEY (id, stage)
 ) WITHOUT ROWID;
+CREATE TABLE swaps (key TEXT PRIMARY KEY, plan TEXT NOT NULL) WITHOUT ROWID;
 CREATE INDEX chunks_by_stage ON chunks (stage);
 """
 
@@ -308,7 +309,10 @@ class Ledger:
         rows = self._rows(
             "SELECT chunk, size, checksum FROM chunks WHERE array = ?", (array,)
         )
-        return {row[0]: ChunkRecord(*row) for row in rows}
+        return {
+            _whole(chunk): ChunkRecord(chunk, _whole(size), str(checksum))
+            for chunk, size, checksum in rows
+        }
 
     def chunk_count(self, stage: str) -> int:
         """Return how many chunks of a stage are finished."""
@@ -331,11 +335,29 @@ class Ledger:
     def file(self, path: str) -> FileRecord | None:
         """Return the record of one file, or None."""
         rows = self._rows("SELECT * FROM files WHERE path = ?", (path,))
-        return FileRecord(*rows[0]) if rows else None
+        return _file(rows[0]) if rows else None
 
     def files(self) -> list[FileRecord]:
         """Return all recorded files."""
-        return [FileRecord(*r) for r in self._rows("SELECT * FROM files ORDER BY path")]
+        return [_file(row) for row in self._rows("SELECT * FROM files ORDER BY path")]
+
+    # results that are being swapped in
+
+    def put_swap(self, key: str, plan: Mapping[str, Any]) -> None:
+        """Note a result that lies complete in the staging folder."""
+        with self.transaction():
+            self._db.execute(
+                "INSERT OR REPLACE INTO swaps VALUES (?,?)", (key, json.dumps(plan))
+            )
+
+    def swaps(self) -> dict[str, str]:
+        """Return the noted swaps: {stage: plan as JSON}."""
+        return dict(self._rows("SELECT key, plan FROM swaps ORDER BY key"))
+
+    def remove_swap(self, key: str) -> None:
+        """Forget a swap that is done."""
+        with self.transaction():
+            self._db.execute("DELETE FROM swaps WHERE key = ?", (key,))
 
     # errors per item
 
@@ -358,12 +380,27 @@ class Ledger:
     def errors(self) -> list[tuple[int, str, str]]:
         """Return (id, stage, reason) of every failure, by id."""
         rows = self._rows("SELECT id, stage, reason FROM errors ORDER BY id, stage")
-        return [(int(i), str(stage), str(reason)) for i, stage, reason in rows]
+        return [(_whole(i), str(stage), str(reason)) for i, stage, reason in rows]
 
     def check(self) -> list[str]:
         """Return what SQLite's own integrity check has to complain about."""
         rows = self._rows("PRAGMA integrity_check(20)")
         return [str(row[0]) for row in rows if row[0] != "ok"]
+
+
+def _whole(value: object) -> int:
+    """Return a number from the data base; a damaged one may hold anything."""
+    if not isinstance(value, int):
+        raise StoreError(
+            f"The project's ledger is damaged: {value!r:.80} is no whole number. "
+            "Restore it from a backup."
+        )
+    return value
+
+
+def _file(row: tuple[Any, ...]) -> FileRecord:
+    path, stage, size, checksum, tag = row
+    return FileRecord(str(path), str(stage), _whole(size), str(checksum), str(tag))
 
 
 def _stage(row: tuple[Any, ...]) -> StageRecord:
@@ -373,9 +410,11 @@ def _stage(row: tuple[Any, ...]) -> StageRecord:
     except (ValueError, RecursionError, TypeError) as error:
         raise StoreError(f"The ledger's row of stage {key!r} is damaged.") from error
     sealed, total, revision, updated = rest
+    if not all(isinstance(value, dict) for value in values):
+        raise StoreError(f"The ledger's row of stage {key!r} is damaged.")
     return StageRecord(
-        key, fingerprint, upstream, upstream_fp, *values,
-        bool(sealed), int(total), int(revision), str(updated),
+        str(key), str(fingerprint), str(upstream), str(upstream_fp), *values,
+        bool(sealed), _whole(total), _whole(revision), str(updated),
     )  # fmt: skip
 
 
@@ -389,6 +428,7 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
     )
     # A foreign data base is data, not code: no functions from its schema.
     db.execute("PRAGMA trusted_schema = OFF")
+    db.text_factory = lambda content: content.decode("utf-8", "replace")
     return db
 
 
@@ -401,6 +441,11 @@ def _sqlite_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's errors into one clear `StoreError`."""
     try:
         yield
+    except UnicodeDecodeError as error:  # SQLite quotes damaged names in its messages
+        raise StoreError(
+            f"The project's ledger {path} is damaged. Restore it from a backup; images "
+            "and arrays are not touched."
+        ) from error
     except sqlite3.Error as error:
         text = str(error)
         if "full" in text:

@@ -25,10 +25,10 @@ from napari_embed.project import results
 from napari_embed.project.atomic import (
     checksum_bytes,
     checksum_file,
-    empty_staging,
     free_bytes,
     remove_tree,
     store_errors,
+    sweep,
 )
 from napari_embed.project.items import ITEMS_NAME, write_items
 from napari_embed.project.ledger import FileRecord, Ledger, StageRecord
@@ -149,10 +149,16 @@ class Project(ProjectReader):
             return cls(root, None)
         lock = WriterLock(root)
         try:
-            empty_staging(root)
-            return cls(root, lock)
+            project = cls(root, lock)
         except BaseException:
             lock.release()
+            raise
+        try:
+            results.finish_swaps(root, project._ledger)
+            sweep(root)
+            return project
+        except BaseException:
+            project.close()
             raise
 
     # chunked stages

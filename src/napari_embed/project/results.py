@@ -1,14 +1,18 @@
 """Whole results: neighbor graphs, projections and encoder states.
 
-A result is written aside, flushed, swapped in and only then entered in the ledger. A
-kill in between leaves the stage missing or the old one in place, never a mixture.
+A result is written aside and flushed, the ledger notes the intended swap, the folders
+are swapped, and only then is the stage sealed. After a kill the old result is in place,
+or the next writer finishes the swap; a mixture is never read.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import io
+import json
 import math
 import os
+import re
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -26,6 +30,7 @@ from napari_embed.errors import (
 )
 from napari_embed.params import canonical_json
 from napari_embed.project.atomic import (
+    STAGING,
     checksum_file,
     new_staging_folder,
     remove_tree,
@@ -43,6 +48,7 @@ from napari_embed.project.stages import StoredRows
 from napari_embed.project.store import ArraySpec, DiskArray, create_root, file_damage
 
 __all__ = [
+    "finish_swaps",
     "read_encoder_state",
     "read_neighbors",
     "read_projection",
@@ -55,6 +61,8 @@ _CHUNK_BYTES = 8 << 20
 _RETRIES = 20
 _RETRY_PAUSE_S = 0.05
 _MAX_STATE_BYTES = 1 << 30
+_SWAP_KEY = re.compile(r"(neighbors|projections)/[A-Za-z0-9][A-Za-z0-9._+ -]{0,99}")
+_STAGING = re.compile(r"[0-9a-f]{32}")
 
 Result = TypeVar("Result")
 
@@ -124,47 +132,85 @@ def _replace(
     arrays: Mapping[str, NDArray[Any]],
     info: Mapping[str, Any],
 ) -> None:
-    """Write arrays aside, swap them in, then enter them in the ledger."""
+    """Write arrays aside, note the swap in the ledger, then do it."""
     canonical_json(dict(info))  # refuses what JSON cannot hold, before any writing
     key = record.key
-    stage_folder = new_staging_folder(root)
-    records: dict[str, list[ChunkRecord]] = {}
-    files: list[FileRecord] = []
+    folder = new_staging_folder(root)
     try:
-        for name, values in arrays.items():
-            path = f"{key}/{name}" if name else key
-            disk = DiskArray.create(stage_folder, path, _spec(values, record))
-            records[path] = [
-                disk.write_chunk(
-                    chunk, np.ascontiguousarray(values[disk.spec.rows(chunk)])
-                )
-                for chunk in range(disk.spec.n_chunks)
-            ]
-            size, checksum = checksum_file(disk.path / "zarr.json")
-            files.append(FileRecord(f"{path}/zarr.json", key, size, checksum))
-        total = sum(len(chunks) for chunks in records.values())
-        with ledger.transaction():
-            ledger.clear_stage(key)
-            ledger.put_stage(
-                StageRecord(
-                    key, record.fingerprint, record.upstream,
-                    record.upstream_fingerprint, record.params, info,
-                    sealed=False, chunks_total=total,
-                )
-            )  # fmt: skip
+        plan = _write_aside(folder, record, arrays)
+    except BaseException:
+        remove_tree(root, folder)
+        raise
+    total = sum(len(chunks) for chunks in plan["chunks"].values())
+    unsealed = dataclasses.replace(record, info=info, sealed=False, chunks_total=total)
+    with ledger.transaction():
+        ledger.clear_stage(key)
+        ledger.put_stage(unsealed)
+        ledger.put_swap(key, plan)
+    _finish_swap(root, ledger, key, plan)
+    remove_tree(root, folder)
+
+
+def _write_aside(
+    folder: Path, record: StageRecord, arrays: Mapping[str, NDArray[Any]]
+) -> dict[str, Any]:
+    """Write complete arrays into a staging folder; return what the ledger needs."""
+    chunks: dict[str, list[tuple[int, int, str]]] = {}
+    files: dict[str, tuple[int, str]] = {}
+    for name, values in arrays.items():
+        path = f"{record.key}/{name}" if name else record.key
+        disk = DiskArray.create(folder, path, _spec(values, record))
+        written = [
+            disk.write_chunk(i, np.ascontiguousarray(values[disk.spec.rows(i)]))
+            for i in range(disk.spec.n_chunks)
+        ]
+        chunks[path] = [(r.chunk, r.size, r.checksum) for r in written]
+        files[f"{path}/zarr.json"] = checksum_file(disk.path / "zarr.json")
+    return {"staging": folder.name, "chunks": chunks, "files": files}
+
+
+def finish_swaps(root: Path, ledger: Ledger) -> None:
+    """Finish the swaps a killed writer had begun; called by the next one.
+
+    Raises
+    ------
+    StoreError
+        If a noted swap is malformed.
+    """
+    for key, text in ledger.swaps().items():
+        try:
+            plan = json.loads(text)
+            good = _SWAP_KEY.fullmatch(key) and _STAGING.fullmatch(plan["staging"])
+            if not good or set(plan) != {"staging", "chunks", "files"}:
+                raise ValueError("unknown content")
+            _finish_swap(root, ledger, key, plan)
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            raise StoreError(
+                f"The ledger's note on {key!r:.120} is damaged: {error}. Restore "
+                f"{ledger.path} from a backup."
+            ) from error
+
+
+def _finish_swap(root: Path, ledger: Ledger, key: str, plan: dict[str, Any]) -> None:
+    """Move a staged result into place, unless that is done, and seal it."""
+    staged = root / STAGING / plan["staging"] / key
+    if staged.exists():
         create_root((root / key).parent)
         remove_tree(root, root / key)
         with store_errors("write", root / key):
-            os.replace(stage_folder / key, root / key)
+            os.replace(staged, root / key)
             sync_folder((root / key).parent)
-        with ledger.transaction():
-            for path, chunks in records.items():
-                ledger.add_chunks(key, path, chunks)
-            for file in files:
-                ledger.put_file(file)
-            ledger.set_sealed(key, True, info)
-    finally:
-        remove_tree(root, stage_folder)
+    elif any(file_damage(root / p, *f) for p, f in plan["files"].items()):
+        ledger.remove_swap(key)  # the staged result is lost: compute it again
+        return
+    with ledger.transaction():
+        for path, chunks in plan["chunks"].items():
+            ledger.add_chunks(key, path, [ChunkRecord(*chunk) for chunk in chunks])
+        for path, (size, checksum) in plan["files"].items():
+            ledger.put_file(FileRecord(path, key, size, checksum))
+        record = ledger.stage(key)
+        ledger.set_sealed(key, True, (record.info if record else None) or {})
+        ledger.remove_swap(key)
 
 
 def _spec(values: NDArray[Any], record: StageRecord) -> ArraySpec:

@@ -12,6 +12,7 @@ import contextlib
 import json
 import math
 import os
+import shutil
 import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -226,6 +227,8 @@ class DiskArray:
             )
         path = self.chunk_path(chunk)
         with _zarr_errors("write", path):
+            if path.is_dir() and not path.is_symlink():  # damaged, and in the way
+                shutil.rmtree(path)
             path.unlink(missing_ok=True)
             self.zarr[rows] = values
             sync_file(path)

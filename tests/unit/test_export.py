@@ -1,0 +1,196 @@
+"""Exporting maps and items: exact, complete or not at all."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from napari_embed.arrays import Projection
+from napari_embed.curation import export, export_csv, export_parquet, export_table
+from napari_embed.errors import (
+    IncompleteStageError,
+    InputError,
+    JobCancelled,
+    StoreError,
+)
+from napari_embed.project import Project
+from napari_embed.sources import SourceSpec, detect_source, open_source
+
+LABELS = [
+    '=HYPERLINK("x")',
+    "+1",
+    "-1",
+    "@a",
+    "\tb",
+    "plain",
+    'quo"te',
+    "com,ma",
+    "é\n\U0001f600",
+    "",
+]
+
+
+@pytest.fixture
+def project(tmp_path, rng, monkeypatch):
+    monkeypatch.setattr(export, "_BLOCK_ROWS", 7)
+    n = 20
+    (tmp_path / "img").mkdir()
+    for i in range(n):
+        Image.fromarray(rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)).save(
+            tmp_path / f"img/{i}.png"
+        )
+    table = pa.table(
+        {
+            "path": [f"img/{i}.png" for i in range(n)],
+            "label": [LABELS[i % len(LABELS)] if i != 11 else None for i in range(n)],
+            "score": rng.random(n),
+            "x": np.arange(n),
+        }
+    )
+    pq.write_table(table, tmp_path / "t.parquet")
+    spec = SourceSpec("table", str(tmp_path / "t.parquet"))
+    with Project.create(tmp_path / "p.embed", spec, thumbnail_size=4) as made:
+        for columns in (2, 3):
+            positions = rng.normal(size=(n, columns)).astype(np.float32)
+            positions[5] = np.nan
+            made.write_projection(
+                f"map-{columns}d", Projection(positions), fingerprint="p"
+            )
+        yield made
+
+
+def rows_of(path: Path) -> tuple[list[str], list[dict[str, str]]]:
+    with open(path, encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    return list(reader.fieldnames or []), rows
+
+
+@pytest.mark.parametrize("columns", [2, 3])
+def test_csv(project, tmp_path, columns):
+    target = tmp_path / "out.csv"
+    name = f"map-{columns}d"
+    assert export_csv(project, target, projection=name) == 20
+    names, rows = rows_of(target)
+    assert names == [*"xyz"[:columns], "image_path", "label"]
+    positions = project.read_projection(name).positions
+    for i, row in enumerate(rows):
+        for axis, value in zip("xyz", positions[i], strict=False):
+            assert row[axis] == "" if i == 5 else np.float32(row[axis]) == value
+        assert row["image_path"] == f"{tmp_path}/img/{i}.png"
+        label = project.column_values("label")[i] or ""
+        risky = label[:1] in tuple("=+-@\t") and label not in ("+1", "-1")
+        assert row["label"] == ("'" + label if risky else label)
+
+
+def test_csv_can_be_read_back_as_a_source(project, tmp_path):
+    target = tmp_path / "out.csv"
+    export_csv(project, target, projection="map-3d", absolute_paths=False)
+    source = open_source(detect_source(target))
+    items = source.list_items()
+    assert items["source"].to_pylist() == project.items()["source"].to_pylist()
+    np.testing.assert_array_equal(
+        source.positions(), project.read_projection("map-3d").positions
+    )
+    assert all(item.error is None for item in source.read(items))
+
+
+def test_selection_in_its_own_order(project, tmp_path, rng):
+    ids = rng.permutation(20)[:9]
+    export_csv(project, tmp_path / "a.csv", projection="map-2d", ids=ids)
+    _, rows = rows_of(tmp_path / "a.csv")
+    assert [row["image_path"] for row in rows] == [
+        f"{tmp_path}/img/{i}.png" for i in ids
+    ]
+    mask = np.zeros(20, bool)
+    mask[ids] = True
+    assert export_parquet(project, tmp_path / "a.parquet", ids=mask) == 9
+    assert pq.read_table(tmp_path / "a.parquet")["id"].to_pylist() == sorted(ids)
+
+
+def test_parquet_has_everything(project, tmp_path):
+    export_parquet(project, tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.column_names == [
+        "id", "x", "y", "map-3d.x", "map-3d.y", "map-3d.z", "image_path", "label",
+        "score", "source.x",
+    ]  # fmt: skip
+    assert table["label"].to_pylist() == project.column_values("label").tolist()
+    assert table["source.x"].to_pylist() == list(range(20))
+    assert table["x"][5].as_py() is None
+    positions = project.read_projection("map-3d").positions
+    got = np.stack([table[f"map-3d.{a}"].to_numpy() for a in "xyz"], axis=1)
+    np.testing.assert_array_equal(got, positions)
+    export_parquet(
+        project, tmp_path / "b.parquet", projections=[], absolute_paths=False
+    )
+    table = pq.read_table(tmp_path / "b.parquet")
+    assert table.column_names == ["id", "image_path", "label", "score", "x"]
+    assert table["image_path"][3].as_py() == "img/3.png"
+
+
+def test_nothing_is_overwritten_or_left_half(project, tmp_path):
+    target = tmp_path / "out.csv"
+    target.write_text("mine")
+    before = sorted(p.name for p in tmp_path.iterdir())
+    for write in (
+        lambda path, **kw: export_csv(project, path, projection="map-2d", **kw),
+        lambda path, **kw: export_parquet(project, path, **kw),
+    ):
+        with pytest.raises(StoreError, match="exists already"):
+            write(target)
+        with pytest.raises(StoreError, match="inside the project"):
+            write(project.path / "x.csv")
+        with pytest.raises(StoreError, match="is a folder"):
+            write(tmp_path)
+        with pytest.raises(StoreError, match="Could not"):
+            write(tmp_path / "no/such/folder.csv")
+        for ids in ([20], [-1], [], np.ones(3, bool)):
+            with pytest.raises(InputError):
+                write(tmp_path / "new.csv", ids=ids)
+
+        def stop(done: int, total: int) -> None:
+            raise JobCancelled("stop")
+
+        with pytest.raises(JobCancelled):
+            write(tmp_path / "new.csv", progress=stop)
+        with pytest.raises(JobCancelled):
+            write(target, overwrite=True, progress=stop)
+    assert target.read_text() == "mine"
+    assert sorted(p.name for p in tmp_path.iterdir()) == before
+    export_csv(project, target, projection="map-2d", overwrite=True)
+    assert target.read_text() != "mine"
+    with pytest.raises(IncompleteStageError):
+        export_csv(project, tmp_path / "x.csv", projection="nope")
+
+
+def test_all_columns_and_raw_text(project, tmp_path):
+    export_table(project, tmp_path / "a.csv", projection="map-2d")
+    names, rows = rows_of(tmp_path / "a.csv")
+    assert names == ["id", "x", "y", "image_path", "label", "score", "source.x"]
+    assert [int(row["id"]) for row in rows] == list(range(20))
+    export_table(project, tmp_path / "b.csv", projection="map-2d", guard_text=False)
+    assert rows_of(tmp_path / "b.csv")[1][0]["label"] == LABELS[0]
+    export_table(project, tmp_path / "a.parquet", projection="map-3d", ids=[3])
+    assert pq.read_table(tmp_path / "a.parquet").num_rows == 1
+    with pytest.raises(InputError, match="ends in neither"):
+        export_table(project, tmp_path / "a.txt", projection="map-2d")
+
+
+def test_rows_of_an_array_name_the_array(tmp_path):
+    np.save(tmp_path / "v.npy", np.eye(4, 5, dtype=np.float32))
+    spec = SourceSpec("vectors", str(tmp_path / "v.npy"))
+    with Project.create(tmp_path / "v.embed", spec) as project:
+        positions = np.zeros((4, 2), np.float32)
+        project.write_projection("map", Projection(positions), fingerprint="p")
+        export_csv(project, tmp_path / "out.csv", projection="map")
+    _, rows = rows_of(tmp_path / "out.csv")
+    assert [r["image_path"] for r in rows] == [
+        f"{tmp_path}/v.npy[{i}]" for i in range(4)
+    ]
