@@ -50,6 +50,7 @@ class Appearance:
     def _set_up_appearance(self, n: int) -> None:
         self._coloring = coloring.uniform(n, (1.0, 1.0, 1.0, 1.0))
         self._user_size: float | None = None
+        self._occupied: float | None = None
         self._rim = np.ones(4, np.float32)
         self._values: tuple[Any, tuple[float, float] | None] | None = None
         self._marker = Symbol.DISC
@@ -311,6 +312,11 @@ class Appearance:
     @property
     def occupied(self) -> float:
         """Share of the map's bounding square that has points in it, 0 to 1."""
+        if self._occupied is None:
+            self._occupied = self._measure_occupied()
+        return self._occupied
+
+    def _measure_occupied(self) -> float:
         span = self.bounds[1] - self.bounds[0]
         widest = float(np.max(span, initial=0.0))
         if not np.isfinite(widest) or widest <= 0:

@@ -83,12 +83,10 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         super().__init__(np.empty((0, 3), np.float32), ndim=3, name=name, **kwargs)
         register_visual(EmbeddingPoints)
         self._store(xyz)
-        self._ready = True
-        self._start_tools()
-        self.features = pd.DataFrame(index=range(len(xyz)))
-        if features is not None:
-            self.features = features
         self.color_uniform((0.75, 0.75, 0.78, 1.0))
+        self._start_tools()
+        self._ready = True
+        self.features = {} if features is None else features
         self.refresh()
 
     def _set_up(self, n: int) -> None:
@@ -189,6 +187,7 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
             self._finite = np.isfinite(self._xyz).all(axis=1)
             bounds = _finite_bounds(self._xyz[self._finite])
         self._bounds = bounds
+        self._occupied = None
         if had_missing or self._finite is not None:
             self._pickable = None
             self._state_changed()
@@ -367,12 +366,7 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
     @features.setter
     def features(self, features: Any) -> None:
         if self._ready:
-            for column in features:
-                if len(features[column]) != self._n:
-                    raise InputError(
-                        f"Feature {column!r} has {len(features[column])} values, "
-                        f"expected {self._n}, one per point."
-                    )
+            features = _one_row_per_point(features, self._n)
         Points.features.fset(self, features)
 
     # -- link to the visual
@@ -410,6 +404,19 @@ def _checked(positions: npt.ArrayLike) -> npt.NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         return xyz.astype(np.float32, copy=False)
+
+
+def _one_row_per_point(features: Any, n: int) -> pd.DataFrame:
+    """Return a data frame with a fresh index; converts each column only once."""
+    for column in features:
+        if len(features[column]) != n:
+            raise InputError(
+                f"Feature {column!r} has {len(features[column])} values, expected "
+                f"{n}, one per point."
+            )
+    if isinstance(features, pd.DataFrame):
+        return features.reset_index(drop=True)
+    return pd.DataFrame(dict(features), index=range(n))
 
 
 def _finite_bounds(xyz: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

@@ -23,7 +23,7 @@ from vispy.visuals.transforms import MatrixTransform
 from . import coloring
 from .appearance import FIT_PIXELS
 from .ordering import refine_order
-from .visual import PointCloud, Style, pack_state
+from .visual import PointCloud, Style, pack_flags, pack_state
 
 __all__ = ["VispyEmbeddingPoints"]
 
@@ -60,6 +60,9 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         self._ring.visible = False
         self._line: Any = None
         self._dirty = {"positions", "state", "table"}
+        self._state_order: Any = None
+        self._rows_source: Any = None
+        self._flags_source: tuple[Any, Any] | None = None
         self._moving = False
         self._seen_matrix: npt.NDArray[np.float64] | None = None
         self._moving_points: int | None = None
@@ -217,13 +220,27 @@ class VispyEmbeddingPoints(VispyPointsLayer):
                 at[~layer._finite[order]] = 0
             self._cloud.set_positions(at)
         if "state" in self._dirty:
-            selected = layer.mask if layer.n_selected else None
-            state = pack_state(layer.coloring.index, selected, layer.pickable)
-            self._cloud.has_selection = selected is not None
-            self._cloud.set_state(np.take(state, order))
+            self._upload_state()
         if "table" in self._dirty:
             self._cloud.set_table(layer.coloring.table, layer.coloring.shapes)
         self._dirty.clear()
+
+    def _upload_state(self) -> None:
+        """Gather what changed into drawing order: scattered reads are what costs."""
+        layer, order = self.layer, self.layer._order
+        selected = layer.mask if layer.n_selected else None
+        reordered = order is not self._state_order
+        if reordered or layer.coloring.index is not self._rows_source:
+            self._rows_source = layer.coloring.index
+            self._rows = np.take(layer.coloring.index, order)
+        source = (layer.selected_data.version, layer.pickable)
+        if reordered or not _same(self._flags_source, source):
+            self._flags_source = source
+            flags = pack_flags(selected, layer.pickable)
+            self._flags = None if flags is None else np.take(flags, order)
+        self._state_order = order
+        self._cloud.has_selection = selected is not None
+        self._cloud.set_state(pack_state(self._rows, self._flags))
 
     def _before_draw(self) -> None:
         """Bring the visual up to date; called by it just before it draws."""
@@ -259,6 +276,8 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         pickable = self.layer.pickable
         if pickable is None:
             return n
+        if n == self.layer.n_items:
+            return int(np.count_nonzero(pickable))
         return int(np.count_nonzero(pickable[self.layer._order[:n]]))
 
     def _is_dark(self) -> bool:
@@ -330,7 +349,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         ring = coloring.SHAPES.index("ring")
         self._ring.set_table(table, np.full(coloring.TABLE_SIZE, ring, np.uint8))
         self._ring.set_positions(layer._xyz[item : item + 1].copy())
-        self._ring.set_state(np.zeros(1, np.uint16))
+        self._ring.set_state(np.zeros(1, np.float32))
         self._ring.set_prefix(1)
         size = (2 * self.drawn_radius + 9 + growth) * self.node.transforms.pixel_scale
         self._ring.set_style(
@@ -341,6 +360,10 @@ class VispyEmbeddingPoints(VispyPointsLayer):
                 alpha=alpha,
             )
         )
+
+
+def _same(first: tuple[Any, Any] | None, second: tuple[Any, Any]) -> bool:
+    return first is not None and first[0] == second[0] and first[1] is second[1]
 
 
 def _depth_range(

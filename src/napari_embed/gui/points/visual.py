@@ -22,10 +22,10 @@ from vispy.visuals import Visual
 
 from .coloring import TABLE_SIZE
 
-__all__ = ["HIDDEN", "SELECTED", "PointCloud", "Style", "pack_state"]
+__all__ = ["PointCloud", "Style", "pack_flags", "pack_state"]
 
 SELECTED = 1 << 12
-HIDDEN = 1 << 13
+HIDDEN = SELECTED << 1
 
 _VERTEX = """
 attribute vec3 a_position;
@@ -162,20 +162,29 @@ class Style:
     selected_growth: float = 0.0
 
 
-def pack_state(
-    index: npt.NDArray[np.uint16],
-    selected: npt.NDArray[np.bool_] | None,
-    drawable: npt.NDArray[np.bool_] | None,
-) -> npt.NDArray[np.uint16]:
-    """Pack colour rows and flags into one number per point, uint16 (n,).
+def pack_flags(
+    selected: npt.NDArray[np.bool_] | None, drawable: npt.NDArray[np.bool_] | None
+) -> npt.NDArray[np.uint8] | None:
+    """Pack the flags of each point, uint8 (n,): 1 selected, 2 hidden.
 
-    ``None`` for ``selected`` means none, for ``drawable`` all.
+    ``None`` for ``selected`` means no point, for ``drawable`` all; both give None.
     """
-    state = index.astype(np.uint16)
-    if selected is not None:
-        state |= selected.astype(np.uint16) << np.uint16(12)
-    if drawable is not None:
-        state |= (~drawable).astype(np.uint16) << np.uint16(13)
+    if drawable is None:
+        return None if selected is None else selected.view(np.uint8)
+    hidden = (~drawable).view(np.uint8)
+    hidden <<= 1
+    return hidden if selected is None else hidden | selected.view(np.uint8)
+
+
+def pack_state(
+    rows: npt.NDArray[np.uint16], flags: npt.NDArray[np.uint8] | None
+) -> npt.NDArray[np.float32]:
+    """Join table rows and flags to the number each vertex gets, float32 (n,)."""
+    state = rows.astype(np.float32)
+    if flags is not None:
+        scaled = flags.astype(np.float32)
+        scaled *= SELECTED
+        state += scaled
     return state
 
 
@@ -207,10 +216,10 @@ class PointCloudVisual(Visual):
             self._positions.set_data(positions)
         self._bind(max(self.n_drawn, 1))
 
-    def set_state(self, state: npt.NDArray[np.uint16]) -> None:
+    def set_state(self, state: npt.NDArray[np.float32]) -> None:
         """Upload (n,) packed state in drawing order."""
         if len(state):
-            self._state.set_data(state.astype(np.float32))
+            self._state.set_data(state)
         self._bind(max(self.n_drawn, 1))
 
     def set_table(
