@@ -213,6 +213,7 @@ class FakeProject:
 def stage_entry(key: str, state: str = "sealed", **more: Any) -> SimpleNamespace:
     return SimpleNamespace(
         key=key, state=state, params=more.pop("params", {}),
+        fingerprint=more.pop("fingerprint", "f"),
         info=more.pop("info", {}), chunks_done=more.pop("done", 1),
         chunks_total=more.pop("total", 1),
     )  # fmt: skip

@@ -9,6 +9,7 @@ import pytest
 from gui_fakes import Desk, FakeProject, projection, stage_entry
 
 from napari_embed.arrays import Projection
+from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.errors import StoreError
 from napari_embed.gui.background import Background
 from napari_embed.gui.settings import RecentProjects
@@ -217,8 +218,6 @@ def live_project(tmp_path: Path) -> Desk:
 
 
 def test_the_map_is_seen_forming(tmp_path: Path) -> None:
-    from napari_embed.engine.positions import PositionsBuffer
-
     desk = live_project(tmp_path)
     compute = desk.controller.compute
     assert desk.engine.jobs[-1].name == "project"
@@ -275,6 +274,67 @@ def test_cancel_forgets_what_waits_and_removes_shared_memory(tmp_path: Path) -> 
     assert not Path(name).exists()
 
 
+def cancelled_live(tmp_path: Path, **project: object) -> Desk:
+    desk = Desk(tmp_path, **project)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.start_stage("projection")
+    while desk.engine.jobs[-1].name != "project":
+        desk.engine.send("done")
+    with PositionsBuffer.attach(desk.engine.arguments[-1]["positions"]) as engine_side:
+        engine_side.write(projection(60, 3, 5).positions)
+        assert desk.controller.compute.poll_live()
+    desk.engine.send("cancelled", message="")
+    return desk
+
+
+def test_a_cancelled_map_gives_way_to_the_one_before(tmp_path: Path) -> None:
+    desk = cancelled_live(tmp_path, projections={"given-2d": MAPS["tsne-2d"]})
+    assert desk.state.projection.name == "given-2d"
+    np.testing.assert_array_equal(desk.map.positions, MAPS["tsne-2d"].positions)
+
+
+def test_a_cancelled_first_map_stays_in_view_and_says_so(tmp_path: Path) -> None:
+    desk = cancelled_live(tmp_path)
+    assert desk.state.projection.title == "tsne-3d, not saved"
+    assert desk.map.positions.shape == (60, 3)
+
+
+def test_a_map_ended_by_hand_can_be_started_again(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, projections=dict(MAPS), stages=[
+        stage_entry("embeddings/descriptor"),
+        stage_entry("neighbors/descriptor"),
+        stage_entry("projections/tsne-3d", fingerprint="abc-stopped",
+                    info={"n_components": 3, "kl_divergence": 1.5, "n_iter": 90}),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    card = desk.state.stage("projection")
+    assert card.status == "partial"
+    assert card.summary == "tsne-3d: KL 1.50 after 90 iterations, ended by hand"
+
+
+def test_retry_goes_on_with_what_was_to_follow(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.run_all()
+    desk.engine.send("error", type="ComputeError", message="Something broke.")
+    assert desk.state.stage("embed").message.kept
+    desk.controller.compute.retry()
+    assert [s.status for s in desk.state.stages] == ["running", "queued", "queued"]
+
+
+def test_failed_images_can_be_tried_again(tmp_path: Path) -> None:
+    failures = [{"id": 1, "source": "1.png", "stage": "embeddings/descriptor",
+                 "reason": "broken"}]  # fmt: skip
+    desk = Desk(tmp_path, failures=failures, stages=[
+        stage_entry("embeddings/descriptor"),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    assert desk.state.stage("embed").n_failed == 1
+    assert desk.state.project.errors[0].reason == "broken"
+    desk.controller.compute.retry_failed()
+    assert desk.engine.arguments[-1]["retry_failed"] is True
+
+
 def test_an_error_stops_the_chain_and_offers_one_action(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.controller.open_path(desk.path)
@@ -282,7 +342,7 @@ def test_an_error_stops_the_chain_and_offers_one_action(tmp_path: Path) -> None:
     desk.engine.send("error", type="DeviceLostError", message="The engine died.")
     message = desk.state.stage("embed").message
     assert message.text == "The engine died."
-    assert "kept" in message.kept
+    assert message.kept == "Finished vectors are kept; Start goes on from there."
     assert message.action == "retry"
     assert not desk.state.running
     desk.controller.compute.start_stage("embed")

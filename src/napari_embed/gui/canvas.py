@@ -19,8 +19,9 @@ __all__ = ["NapariMap"]
 
 logger = logging.getLogger(__name__)
 PLAIN_COLOR = (0.45, 0.62, 0.92, 1.0)
-# The camera follows a growing or shrinking cloud when it left this share of the view.
-GROWN, SHRUNK = 1.1, 0.7
+# The camera follows a cloud that grew or shrank by this factor, or drifted by this
+# share of its size.
+GROWN, SHRUNK, DRIFTED = 1.06, 0.8, 0.08
 ReadThumbnails = Callable[[Sequence[int]], NDArray[np.uint8]]
 Captions = Callable[[NDArray[np.int64]], Sequence[str]]
 
@@ -46,7 +47,8 @@ class NapariMap:
         self._read: ReadThumbnails | None = None
         self._captions: Captions | None = None
         self._categories: tuple[Any, Any] | None = None
-        self._fit_radius = 0.0
+        self._fitted = (np.zeros(3, np.float32), float("nan"))
+        self._our_look: tuple[float, ...] = ()
         self._tool = "pan"
         viewer.layers.events.removed.connect(self._removed)
 
@@ -77,27 +79,40 @@ class NapariMap:
         self._make_link()
 
     def update_positions(self, positions: NDArray[np.float32]) -> None:
-        """Move the points; the camera follows when the cloud grows or shrinks."""
+        """Move the points; the camera follows a cloud that grows, shrinks or drifts.
+
+        It stays where the user has put it, apart from the change of scale.
+        """
         if self.layer is None:
             return
         self.layer.set_positions(positions)
-        radius = self._radius()
-        if not (radius > 0 and self._fit_radius > 0):
+        middle, radius = self._extent()
+        old_middle, old_radius = self._fitted
+        if not (radius > 0 and old_radius > 0):
             return
-        ratio = radius / self._fit_radius
-        if ratio > GROWN or ratio < SHRUNK:
+        ratio = radius / old_radius
+        drift = float(np.abs(middle - old_middle).max()) / radius
+        if SHRUNK < ratio < GROWN and drift < DRIFTED:
+            return
+        if self._look() == self._our_look:
+            self.fit()
+        elif not SHRUNK < ratio < GROWN:
             camera = self._camera()
             camera.zoom = camera.zoom / ratio
-            # Where one looks, relative to the cloud, stays the same: its middle is 0.
             camera.center = tuple(float(c) * ratio for c in camera.center)
-            self._fit_radius = radius
+            self._fitted = middle, radius
 
-    def _radius(self) -> float:
-        """Return half the longest side of the cloud, NaN without points."""
+    def _extent(self) -> tuple[NDArray[np.float32], float]:
+        """Return middle and half the longest side of the cloud, NaN without points."""
         if self.layer is None:
-            return float("nan")
+            return np.zeros(3, np.float32), float("nan")
         low, high = self.layer.bounds
-        return float((high - low).max() / 2)
+        return (low + high) / 2, float((high - low).max() / 2)
+
+    def _look(self) -> tuple[float, ...]:
+        """Return where the camera looks and how near; turning it is not counted."""
+        camera = self._camera()
+        return (*(float(c) for c in camera.center), float(camera.zoom))
 
     def _camera(self) -> Any:
         return getattr(self._viewer, "scene", self._viewer).camera
@@ -106,11 +121,12 @@ class NapariMap:
         """Look at all points."""
         if self.layer is None:
             return
-        self._fit_radius = self._radius()
+        self._fitted = self._extent()
         if self.link is not None:
             self.link.fit_view()
         else:
             fit_camera(self.layer, viewer=self._viewer)
+        self._our_look = self._look()
 
     def fit_selection(self) -> None:
         """Look at the selected points, or at all."""

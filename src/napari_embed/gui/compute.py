@@ -11,7 +11,14 @@ from typing import TYPE_CHECKING, Any
 from napari_embed.errors import EmbedError
 from napari_embed.gui.jobs import ComputeQueue, JobRequest
 from napari_embed.gui.live import LivePositions
-from napari_embed.gui.state import STAGES, ComputeSettings, Message, Stage, StageView
+from napari_embed.gui.state import (
+    STAGES,
+    ComputeSettings,
+    Message,
+    ProjectionInfo,
+    Stage,
+    StageView,
+)
 from napari_embed.gui.summary import (
     Snapshot,
     embeddings_name,
@@ -43,7 +50,8 @@ class Compute:
         self._live: LivePositions | None = None
         self._live_name = ""
         self._target: Path | None = None
-        self._run_all = False
+        self._chain: tuple[Stage, ...] = ()
+        self._before: ProjectionInfo | None = None
         queue.changed.connect(self._changed)
         queue.finished.connect(self._finished)
         queue.stopped.connect(self._stopped)
@@ -87,7 +95,7 @@ class Compute:
             return
         for stage in stages:
             self.queue.dismiss(stage)
-        self._run_all = len(stages) > 1
+        self._chain = tuple(stages)
         self.queue.start([self._request(stage, snapshot) for stage in stages])
 
     def run_all(self) -> None:
@@ -97,6 +105,14 @@ class Compute:
         """
         self.start(STAGES)
 
+    def retry(self) -> None:
+        """Start the stage that failed, and what was to follow it."""
+        failed = next((v.stage for v in self.stage_views() if v.message), None)
+        if failed in self._chain:
+            self.start(self._chain[self._chain.index(failed) :])
+        elif failed is not None:
+            self.start_stage(failed)
+
     def start_stage(self, stage: Stage) -> None:
         """Compute one stage, and before it what it needs."""
         views = {v.stage: v for v in self.stage_views()}
@@ -105,6 +121,15 @@ class Compute:
             (i for i in range(index) if views[STAGES[i]].status != "done"), index
         )
         self.start(STAGES[first : index + 1])
+
+    def retry_failed(self) -> None:
+        """Try the images again that could not be read."""
+        snapshot = self._controller.snapshot
+        if snapshot is None or self.queue.busy:
+            return
+        request = self._request("embed", snapshot)
+        arguments = {**request.arguments, "retry_failed": True}
+        self.queue.start([replace(request, arguments=arguments)])
 
     def pause(self) -> None:
         """Let the running job wait."""
@@ -166,6 +191,7 @@ class Compute:
             self._controller.tell(Message(str(error), level="warning"))
             return {}
         self._live_name = name
+        self._before = self._controller.state.projection
         return {"positions": self._live.name}
 
     def poll_live(self) -> bool:
@@ -211,7 +237,7 @@ class Compute:
             self._end_live()
             name = str(result.get("name") or self._live_name)
             self._controller.refresh(show=name)
-            if self._run_all:
+            if len(self._chain) > 1:
                 self._controller.panel_wanted.emit("explore")
         else:
             self._controller.refresh()
@@ -224,8 +250,8 @@ class Compute:
                 self._controller.tell(run.message)
             return
         if stage == "projection":
-            self.poll_live()
             self._end_live()
+            self._controller.drop_live(self._before)
         self._controller.refresh()
 
     def _reported(self, stage: str, kind: str, data: dict[str, Any]) -> None:

@@ -336,6 +336,18 @@ class Controller:
             self._show(positions, info)
             self._shown_live = True
 
+    def drop_live(self, before: ProjectionInfo | None) -> None:
+        """Go back to the map ``before``; without one keep the unfinished in view."""
+        shown = self.state.projection
+        if not self._shown_live or shown is None:
+            return
+        if before is not None and self.state.project is not None:
+            stored = self.state.project.projection(before.name)
+            if stored is not None:
+                self.show_projection(stored.name)
+                return
+        self.update(projection=replace(shown, title=f"{shown.name}, not saved"))
+
     # --- colours and classes -----------------------------------------------------
 
     def _color_by_default(self) -> None:

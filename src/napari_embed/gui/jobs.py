@@ -113,8 +113,10 @@ def error_message(stage: str, data: dict[str, Any]) -> Message:
         action, label = "use_default_encoder", "Use the built-in encoder"
     elif kind in ("DeviceLostError", "DeviceMemoryError"):
         label = "Start again from what is kept"
+    # Some causes say themselves what was kept.
+    kept = "" if "kept" in text else _KEPT.get(stage, "")
     return Message(
-        text, kept=_KEPT.get(stage, ""), level="error", action=action,
+        text, kept=kept, level="error", action=action,
         action_label=label,
     )  # fmt: skip
 

@@ -123,6 +123,7 @@ class StageView:
     summary: str = ""
     progress: ProgressView | None = None
     message: Message | None = None
+    n_failed: int = 0
 
     @property
     def active(self) -> bool:

@@ -32,6 +32,8 @@ __all__ = [
 ]
 
 ERRORS_SHOWN = 200
+STOPPED = "-stopped"
+"""End of the fingerprint of a map whose layout was ended by hand."""
 OWN_VECTORS = "vectors"
 """Encoder and embeddings of vectors that came with the items."""
 
@@ -227,6 +229,8 @@ def stage_views(
             status = _STATUS.get(entry.state, "missing")
             if status != "missing":
                 summary = _summary(stage, entry, snapshot)
+            if stage == "projection" and str(entry.fingerprint).endswith(STOPPED):
+                status, summary = "partial", f"{summary}, ended by hand"
             changed = _differs(entry.params or {}, wishes[stage])
             if status == "done" and (changed or not upstream_done):
                 status = "stale"
@@ -235,5 +239,6 @@ def stage_views(
         if run is not None and run.status != "error":
             status = run.status
         progress, message = (run.progress, run.message) if run else (None, None)
-        views.append(StageView(stage, status, summary, progress, message))
+        failed = snapshot.info.n_errors if snapshot and stage == "embed" else 0
+        views.append(StageView(stage, status, summary, progress, message, failed))
     return tuple(views)

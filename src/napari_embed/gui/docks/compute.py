@@ -82,6 +82,11 @@ class StageCard(Card):
         self.summary = elided("muted")
         self.progress = ProgressLine()
         self.start = button("Start", lambda: compute.start_stage(stage))
+        self.retry = button(
+            "Retry failed",
+            compute.retry_failed,
+            tip="Try the images again that could not be read",
+        )
         self.pause = button("Pause", self._pause_or_resume)
         self.stop = button(
             "Keep this map", compute.stop, tip="End the layout now and keep the map"
@@ -91,6 +96,7 @@ class StageCard(Card):
         self._paused = False
         self.message = MessageBar(panel.act, lambda: compute.dismiss(stage))
         self.header.addWidget(self.start)
+        self.header.addWidget(self.retry)
         self.running_row = QWidget()
         set_role(self.running_row, "plain")
         row = QHBoxLayout(self.running_row)
@@ -124,14 +130,15 @@ class StageCard(Card):
                 view.progress or ProgressView(), paused=self._paused
             )
         self.summary.setVisible(not running)
-        self.start.setVisible(not view.active)
+        # What is done with these settings has nothing to start.
+        self.start.setVisible(not view.active and view.status != "done")
         self.start.setEnabled(startable)
-        again = view.status in ("done", "stale")
-        self.start.setText("Again" if again else "Start")
+        self.start.setText("Redo" if view.status == "stale" else "Start")
+        self.retry.setVisible(view.status == "done" and view.n_failed > 0)
+        self.retry.setEnabled(startable)
         self.pause.setVisible(view.status in ("running", "paused"))
         self.pause.setText("Resume" if self._paused else "Pause")
-        self.cancel.setVisible(view.active)
-        self.running_row.setVisible(view.active)
+        self.running_row.setVisible(running)
         self.cancel.setEnabled(view.status != "cancelling")
         self.stop.setVisible(
             self.stage == "projection" and view.status in ("running", "paused")
@@ -230,9 +237,7 @@ class ComputePanel(Panel):
         if action == "use_default_encoder":
             compute.use_default_encoder()
         elif action == "retry":
-            failed = [s.stage for s in self.controller.state.stages if s.message]
-            if failed:
-                compute.start_stage(failed[0])
+            compute.retry()
 
     def _change(self, apply: Callable[[ComputeSettings], ComputeSettings]) -> None:
         compute = self.controller.compute
@@ -268,8 +273,11 @@ class ComputePanel(Panel):
         is_open = info is not None
         self.empty.setVisible(not is_open)
         free = is_open and not new.running and not new.busy
-        self.run_all.setEnabled(free)
-        self.run_all.setText("Running" if new.running else "Run all")
+        done = is_open and all(s.status == "done" for s in new.stages)
+        self.run_all.setEnabled(free and not done)
+        self.run_all.setText(
+            "Running" if new.running else "Up to date" if done else "Run all"
+        )
         for stage, card in self.cards.items():
             card.show_stage(new.stage(stage), startable=free)
             card.setEnabled(is_open)

@@ -211,14 +211,14 @@ class ExplorePanel(Panel):
         self.spark.setVisible(self.controller.compute.live and bool(self.spark.points))
         drawn, loaded = f"{new.n_drawn:,}", f"{new.n_loaded:,}"
         self.status.setText(
-            f"{drawn} of {loaded} points shown, {new.n_selected:,} selected, "
+            f"{drawn} of {loaded} shown, {new.n_selected:,} selected, "
             f"{new.projection.title}"  # type: ignore[union-attr]
         )
 
     def _show_choice(self, new: ViewState) -> None:
         names = [p.name for p in new.project.projections] if new.project else []
         shown = new.projection.name if new.projection else ""
-        if shown not in names:
+        if shown not in names:  # still being computed, or cancelled
             names = [*names, shown]
         if [self.projection.itemText(i) for i in range(self.projection.count())] != (
             names

@@ -86,7 +86,7 @@ QLabel[role="muted"] {{ color: {c.muted}; }}
 QLabel[role="good"] {{ color: {c.good}; }}
 QLabel[role="warn"] {{ color: {c.warn}; }}
 QLabel[role="bad"] {{ color: {c.bad}; }}
-QFrame[role="message"] {{ background: {c.card}; border-radius: 4px;
+QFrame[role="message"] {{ background: {c.card}; border-radius: 0px;
     border-left: 3px solid {c.accent}; }}
 QFrame[role="message"][level="warning"] {{ border-left-color: {c.warn}; }}
 QFrame[role="message"][level="error"] {{ border-left-color: {c.bad}; }}
