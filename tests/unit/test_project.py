@@ -381,3 +381,26 @@ def test_items_take_any_rows(tmp_path, rng, monkeypatch):
         with pytest.raises(InputError, match="No column"):
             project.items(["nope"])
         assert not project.has_images
+
+
+@pytest.mark.parametrize("chunk_rows", [53, 64, 100, 512])
+def test_pages_read_directly_equal_what_zarr_reads(tmp_path, rng, chunk_rows):
+    n, size = 650, 9
+    np.save(tmp_path / "v.npy", np.zeros((n, 2), np.float32))
+    spec = SourceSpec("vectors", str(tmp_path / "v.npy"))
+    path = tmp_path / "p.embed"
+    with Project.create(path, spec, thumbnail_size=size, chunk_rows=chunk_rows) as made:
+        stage = made.begin_stage(
+            "thumbnails", fingerprint="t", shape_tail=(size, size, 3), dtype="uint8"
+        )
+        values = rng.integers(0, 256, (n, size, size, 3), dtype=np.uint8)
+        values[: n // 2] = values[: n // 2, :1]  # some of it packs well
+        for chunk in stage.pending():
+            stage.write(chunk, values[stage.rows(chunk)])
+        stage.seal()
+        slow = stage.array[:]
+        np.testing.assert_array_equal(slow, values)
+        for count in (1, 3, 200):
+            ids = rng.integers(0, n, count)
+            np.testing.assert_array_equal(made.read_thumbnails(ids), slow[ids])
+        np.testing.assert_array_equal(made.read_thumbnails(np.arange(n)), slow)

@@ -58,7 +58,7 @@ def open_arrays(path: Path) -> dict[str, Any]:
         raise
     except MemoryError as error:
         raise InputError(f"{path} does not fit into memory.") from error
-    except Exception as error:
+    except Exception as error:  # BLE001: readers raise anything
         raise InputError(
             f"{path} cannot be read as an array: {str(error)[:300]}. Arrays of Python "
             "objects are refused; save plain numbers."

@@ -81,7 +81,7 @@ def decode_image(
         return _decode_pillow(data, shrink_to, max_pixels) if image is None else image
     except ImageDecodeError:
         raise
-    except Exception as error:
+    except Exception as error:  # BLE001: decoders raise anything
         raise ImageDecodeError(_reason(error)) from error
 
 
