@@ -141,7 +141,7 @@ def make(out: Path) -> None:
     scene.picture("project.png")
     scene.panels.turn_to("explore")
     camera = scene.viewer.scene.camera
-    camera.angles = (-12.0, 35.0, 55.0)
+    camera.angles = (0.0, 0.0, 60.0)
     scene.panels.session.map.fit()
     scene.picture("map-3d.png")
     scene.lasso("Ankle boot")
