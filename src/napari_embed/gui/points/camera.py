@@ -31,12 +31,10 @@ def fit_camera(layer: EmbeddingPoints, mask: Any = None, *, viewer: Any = None) 
     viewer = napari.current_viewer() if viewer is None else viewer
     if viewer is None or layer not in viewer.layers:
         return
-    rows = layer.data if mask is None else layer.data[mask]
-    rows = rows[np.isfinite(rows).all(axis=1)]
-    if not len(rows):
+    ends = layer.bounds[:, ::-1] if mask is None else _ends(layer.data[mask])
+    if not np.isfinite(ends).all():
         return
-    low = layer.data_to_world(rows.min(axis=0))
-    high = layer.data_to_world(rows.max(axis=0))
+    low, high = (np.asarray(layer.data_to_world(end)) for end in ends)
     low, high = np.minimum(low, high), np.maximum(low, high)
     displayed = list(layer.displayed_axes)
     camera = scene_camera(viewer)
@@ -48,3 +46,11 @@ def fit_camera(layer: EmbeddingPoints, mask: Any = None, *, viewer: Any = None) 
     whole = float(np.max(np.ptp(layer.extent.world, axis=0)))
     size = max(size, whole / 50, 1e-12)
     camera.zoom = _FILL * min(canvas_size(viewer)) / size
+
+
+def _ends(rows: np.ndarray) -> np.ndarray:
+    """Return the smallest and largest finite coordinates, (2, 3)."""
+    rows = rows[np.isfinite(rows).all(axis=1)]
+    if not len(rows):
+        return np.full((2, 3), np.nan)
+    return np.stack([rows.min(axis=0), rows.max(axis=0)])

@@ -5,6 +5,7 @@ Model side (:class:`HookedPoints` overrides, called by napari):
 =========================  ====================================================
 ``_type_string``           layer lists, icons and writers look up ``"points"``
 ``_extent_data``           bounds without NaN, computed once per change
+``_shown``                 read past ``shown`` by napari before 0.9
 ``_set_highlight``         would copy the selection; ours is drawn by the visual
 ``_update_thumbnail``      would copy all positions
 ``_move``                  dragging a point would break point = item
@@ -81,6 +82,14 @@ class HookedPoints(Points):
     @property
     def _extent_data(self) -> np.ndarray:
         return self.bounds[:, ::-1].astype(float)
+
+    @property
+    def _shown(self) -> np.ndarray:
+        return self.shown
+
+    @_shown.setter
+    def _shown(self, shown: Any) -> None:
+        """Visibility is kept by the subclass."""
 
     def _set_highlight(self, force: bool = False) -> None:
         """Do nothing: selected points are drawn by our visual, at no cost per frame."""

@@ -182,14 +182,30 @@ class Interaction:
         corner: tuple[float, float],
         opposite: tuple[float, float],
         how: tools.How = "replace",
+        *,
+        matrix: npt.NDArray[np.float64] | None = None,
     ) -> None:
-        """Select visible points in a rectangle on the canvas (pixels)."""
-        inside = geometry.in_box(self._xyz, self._require_matrix(), corner, opposite)
+        """Select visible points in a rectangle on the canvas (pixels).
+
+        ``matrix`` is the view meant, :meth:`canvas_matrix` by default.
+        """
+        matrix = self._require_matrix() if matrix is None else matrix
+        inside = geometry.in_box(self._xyz, matrix, corner, opposite)
         self._select_inside(inside, how)
 
-    def select_lasso(self, vertices: npt.ArrayLike, how: tools.How = "replace") -> None:
-        """Select visible points in a polygon (m, 2) on the canvas (pixels)."""
-        inside = geometry.in_polygon(self._xyz, self._require_matrix(), vertices)
+    def select_lasso(
+        self,
+        vertices: npt.ArrayLike,
+        how: tools.How = "replace",
+        *,
+        matrix: npt.NDArray[np.float64] | None = None,
+    ) -> None:
+        """Select visible points in a polygon (m, 2) on the canvas (pixels).
+
+        ``matrix`` is the view meant, :meth:`canvas_matrix` by default.
+        """
+        matrix = self._require_matrix() if matrix is None else matrix
+        inside = geometry.in_polygon(self._xyz, matrix, vertices)
         self._select_inside(inside, how)
 
     def _select_inside(self, inside: BoolMask, how: tools.How) -> None:

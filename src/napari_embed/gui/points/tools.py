@@ -73,6 +73,9 @@ def drag_or_click(layer: EmbeddingPoints, event: Any) -> Generator[None, None, N
     if event.button != 1:
         return
     path = [_pos(event)]
+    # What lies inside is decided by the view the outline was begun on: old napari
+    # versions also zoom when Alt is held.
+    matrix = layer.canvas_matrix()
     how, modifiers = how_of(event.modifiers), tuple(event.modifiers)
     layer.begin_drag()
     yield
@@ -88,9 +91,9 @@ def drag_or_click(layer: EmbeddingPoints, event: Any) -> Generator[None, None, N
     if np.ptp(path, axis=0).max() < CLICK_PIXELS:
         click(layer, path[0], modifiers)
     elif layer.tool == "box":
-        layer.select_box(tuple(path[0]), tuple(path[-1]), how=how)
+        layer.select_box(tuple(path[0]), tuple(path[-1]), how=how, matrix=matrix)
     else:
-        layer.select_lasso(np.array(path), how=how)
+        layer.select_lasso(np.array(path), how=how, matrix=matrix)
 
 
 def _extend(path: list[np.ndarray], position: np.ndarray, *, box: bool) -> None:

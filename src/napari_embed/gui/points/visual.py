@@ -86,7 +86,7 @@ void main() {
     color.rgb = mix(color.rgb, u_background, u_fog * far);
     if (u_pass > 0.5 && u_pass < 1.5) {
         float grey = dot(color.rgb, vec3(0.3, 0.6, 0.1));
-        color.rgb = mix(mix(vec3(grey), vec3(0.5), 0.5), color.rgb, 0.25);
+        color.rgb = mix(mix(vec3(grey), vec3(0.5), 0.5), color.rgb, 0.65);
     }
     color.a *= u_alpha;
     v_color = color;
