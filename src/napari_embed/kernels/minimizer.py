@@ -194,6 +194,7 @@ class Minimizer:
     def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Continue from :meth:`state`; build with its ``places`` first."""
         places = self.places.cpu().numpy()
+        self.y.from_numpy(np.ascontiguousarray(state["positions"][places]))
         self.motion.from_numpy(np.ascontiguousarray(state["motion"][places]))
         self.built_from.from_numpy(np.ascontiguousarray(state["built_from"][places]))
         self.repulsion.rebuild(self.built_from)

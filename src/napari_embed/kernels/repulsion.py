@@ -52,7 +52,8 @@ class Accuracy:
         The same as a share of the map's extent, whichever is smaller: a small map
         needs a fine grid.
     target
-        "cells" (field hierarchy), "points" (embedding hierarchy) or "auto".
+        "cells" (field hierarchy), "points" (embedding hierarchy) or "auto". A map too
+        wide for a grid, and theta 0, take points in any case.
     leaf_size
         Points in a leaf of the embedding hierarchy.
     bucket
@@ -156,7 +157,7 @@ class Repulsion:
         self.accuracy = accuracy
         self.regrown = 0
         self.theta = accuracy.theta
-        self.cells_on = accuracy.target == "cells"
+        self.cells_on = accuracy.target == "cells" and accuracy.theta > 0
         self.levels = GPU_LEVELS[dim] if device.kind == "cuda" else 0
         self._where = "cuda" if device.kind == "cuda" else "cpu"
         self.tree = _Tree(dim, n, n // 2 + 256, self._where)
@@ -217,12 +218,12 @@ class Repulsion:
 
     def consider_cells(self, y: object) -> None:
         """Choose between cells and points for the next evaluations."""
-        if self.accuracy.target != "auto" or self.accuracy.theta == 0:
+        if self.accuracy.target == "points" or self.accuracy.theta == 0:
             return
         self._fit(y)
         count = self._mark()
-        if count is None:
-            self.cells_on = False
+        if count is None or self.accuracy.target == "cells":
+            self.cells_on = count is not None
         elif self.cells_on:
             self.cells_on = count < _POINTS_ABOVE * self.n
         else:
@@ -247,7 +248,11 @@ class Repulsion:
         )
 
     def _mark(self) -> int | None:
-        """Mark cells; return how many, or None if the map is too wide for a grid."""
+        """Mark cells; return how many, or None if they are no use.
+
+        They are none where the map is too wide for a grid, or where there are more of
+        them than points and nobody insists.
+        """
         if self.field is None:
             self.field = _Field(self.dim, max(4096, self.n // 2), self._where)
         cells, sizes = self.field, self.accuracy
@@ -261,9 +266,9 @@ class Repulsion:
                 int(cells.tree.meta[OVERFLOW]),
                 int(cells.tree.meta[COUNT]),
             )
-            if overflow & 4:
+            if overflow & 4 or (sizes.target == "auto" and count > self.n):
                 return None
-            if not overflow & 8 or (sizes.target == "auto" and count > self.n):
+            if not overflow & 8:
                 return count
             cells.reserve(count + count // 4)
             self.regrown += 1

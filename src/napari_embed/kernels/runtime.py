@@ -70,7 +70,7 @@ def start(
         "auto" takes CUDA when there is a usable GPU.
     threads
         CPU threads; None takes ``NAPARI_EMBED_THREADS`` or every core this process may
-        use.
+        use. They are set once: a later call gets what the first one started.
     debug
         Check array bounds in every kernel.
 
@@ -100,8 +100,7 @@ def start(
                 f"(debug={_device.debug}); it cannot switch within one process. "
                 "Start a new process for another device."
             )
-        if threads is None or threads == _device.threads:
-            return _device
+        return _device
     if device == "cuda" or (device == "auto" and _has_cuda()):
         _device = _start_cuda(wanted, debug)
     else:

@@ -227,7 +227,8 @@ class _Run:
             self.minimizer.step(self._settings())
             self.iteration += 1
         else:
-            self._prepare(last=True)
+            self._prepare()
+        self._measure()
         self.report.send(True, last=True)
         seconds = time.perf_counter() - began
         return Projection(
@@ -238,27 +239,28 @@ class _Run:
                 "ended": ended,
                 "kl_trace": [list(pair) for pair in self.trace],
                 "device": self.device.name,
+                "target": "cells" if self.minimizer.repulsion.cells_on else "points",
                 "seconds": seconds,
                 "seconds_per_iteration": seconds / max(1, self.iteration - first),
             },
         )
 
-    def _prepare(self, *, last: bool = False) -> bool:
+    def _prepare(self) -> bool:
         """Evaluate the repulsion here; return whether KL was computed too."""
         it, schedule = self.iteration, self.schedule
-        if schedule.rebuilds_at(it) or last:
+        if schedule.rebuilds_at(it):
             self.minimizer.rebuild(renumber=schedule.renumbers_at(it))
         if schedule.chooses_target_at(it):
             self.minimizer.choose_target()
         self.minimizer.repel(early=schedule.exaggerates_at(it))
-        if not (schedule.checks_at(it) or last):
-            return False
-        self._check_finite()
-        self._measure()
-        return True
+        if schedule.checks_at(it):
+            self._measure()
+            return True
+        return False
 
     def _measure(self) -> None:
-        """Note the KL here, with the repulsion evaluated last."""
+        """Check that all is finite and note the KL divergence."""
+        self._check_finite()
         if not self.trace or self.trace[-1][0] != self.iteration:
             self.trace.append((self.iteration, self.minimizer.divergence()))
 
@@ -274,7 +276,13 @@ class _Run:
 
     def _check_finite(self) -> None:
         z = self.minimizer.z()
-        if not math.isfinite(z) or z < 0:
+        if z <= 0:
+            raise NumericalError(
+                f"All points are so far apart after {self.iteration} iterations that "
+                "they no longer feel each other. Start with a standard deviation near "
+                "1e-4."
+            )
+        if not math.isfinite(z):
             raise NumericalError(
                 f"The map is no longer finite after {self.iteration} iterations "
                 f"(Z = {z}). Lower the learning rate."
