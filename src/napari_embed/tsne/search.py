@@ -37,6 +37,8 @@ _HNSW_MOST = 2_000_000
 # Candidates beyond k, so that re-measured distances can still change the order.
 _SPARE = 8
 _REFINE_VALUES = 1 << 18
+# FAISS on a GPU finds no more per query.
+_GPU_MOST_FOUND = 2048
 
 
 class Steps:
@@ -138,7 +140,7 @@ class SelfSearch:
 
     def _on_device(self, index: Any) -> Any:
         """Return a copy on the GPU, or the index itself."""
-        if not self._gpu:
+        if not self._gpu or self._k + 1 + _SPARE > _GPU_MOST_FOUND:
             return index
         try:
             resources = self._faiss.StandardGpuResources()
