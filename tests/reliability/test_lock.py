@@ -156,6 +156,43 @@ def test_readers_during_writing_see_no_torn_row(path, rng):
     assert reads > 0
 
 
+def test_one_reader_serves_many_threads(path, rng):
+    """The window reads pages, items and states from its own threads."""
+    with Project.open(path, mode="a") as project:
+        size = project.thumbnail_shape[0]
+        images = rng.integers(0, 256, (200, size, size, 3), dtype=np.uint8)
+        stage = project.begin_stage(
+            "thumbnails", fingerprint="t", shape_tail=images.shape[1:], dtype="uint8"
+        )
+        for chunk in stage.pending():
+            stage.write(chunk, images[stage.rows(chunk)])
+    faults: list[str] = []
+
+    def use(reader: Project, seed: int) -> None:
+        random = np.random.default_rng(seed)
+        try:
+            for _ in range(20):
+                ids = random.integers(0, 200, 12)
+                if not np.array_equal(reader.read_thumbnails(ids), images[ids]):
+                    faults.append("wrong pictures")
+                if reader.items(["id"], rows=ids)["id"].to_pylist() != ids.tolist():
+                    faults.append("wrong items")
+                if reader.stage_info("thumbnails").chunks_done != 20:
+                    faults.append("wrong state")
+                if seed % 3 == 0:
+                    reader.refresh()
+        except Exception as error:
+            faults.append(repr(error))
+
+    with Project.open(path) as reader:
+        threads = [threading.Thread(target=use, args=(reader, i)) for i in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    assert not faults
+
+
 def test_read_only_opening_touches_nothing(path):
     with Project.open(path, mode="a") as project:
         stage = project.begin_stage(

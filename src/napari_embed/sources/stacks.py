@@ -124,8 +124,8 @@ class ImagesSource:
             images = _take(self._array, rows)
         except Exception as error:  # noqa: BLE001  codecs of foreign chunks raise anything
             if rows.size > 1:  # one damaged chunk must not cost its neighbours
-                for row in rows:
-                    yield from self._block(rows[rows == row][:1], shrink_to)
+                for at in range(rows.size):
+                    yield from self._block(rows[at : at + 1], shrink_to)
                 return
             yield DecodedItem(None, f"row {rows[0]} cannot be read: {str(error)[:200]}")
             return
