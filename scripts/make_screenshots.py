@@ -140,12 +140,11 @@ def make(out: Path) -> None:
     scene.panels.turn_to("project")
     scene.picture("project.png")
     scene.panels.turn_to("explore")
-    camera = scene.viewer.scene.camera
+    camera = getattr(scene.viewer, "scene", scene.viewer).camera
     camera.angles = (0.0, 0.0, 60.0)
     scene.panels.session.map.fit()
     scene.picture("map-3d.png")
     scene.lasso("Ankle boot")
-    scene.panels.session.map.fit()
     scene.controller.set_tool("lasso")
     scene.picture("napari-embed.png", settle_s=1.5)
     scene.controller.clear_selection()

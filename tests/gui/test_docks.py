@@ -322,6 +322,39 @@ def test_explore_selection_reaches_images_and_legend(window):
     assert panel.legend.model.hidden == frozenset()
 
 
+def test_points_make_room_for_the_images(window):
+    window.open()
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    session = window.panels.session
+    alone = camera.center
+    session.map.layer.select(np.arange(20))
+    window.settle(lambda: len(session.map.link.shown_ids) == 12)
+    beside = camera.center
+    assert beside != alone
+    # Once the user has moved the camera it stays where it is.
+    camera.zoom = camera.zoom * 2
+    moved = (camera.center, camera.zoom)
+    session.map.layer.select(np.arange(30))
+    window.settle(lambda: len(session.map.link.ids) == 30)
+    window.qtbot.wait(200)
+    assert (camera.center, camera.zoom) == moved
+
+
+def test_the_camera_follows_a_growing_map(window):
+    window.open()
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    view, layer = window.panels.session.map, window.panels.session.map.layer
+    positions = layer.positions.copy()
+    before = camera.zoom
+    view.update_positions(positions * 10)
+    assert camera.zoom == pytest.approx(before / 10, rel=0.05)
+    view.update_positions(positions * 10.1)  # a small change moves nothing
+    assert camera.zoom == pytest.approx(before / 10, rel=0.05)
+    camera.zoom = camera.zoom * 3  # the user looks closer; that stays
+    view.update_positions(positions * 100)
+    assert camera.zoom == pytest.approx(3 * before / 100, rel=0.05)
+
+
 def test_a_class_can_get_another_colour(window):
     window.open()
     panel, layer = window.panels.explore, window.panels.session.map.layer

@@ -49,6 +49,7 @@ class NapariMap:
         self._categories: tuple[Any, Any] | None = None
         self._fitted = (np.zeros(3, np.float32), float("nan"))
         self._our_look: tuple[float, ...] = ()
+        self._free_width = float("inf")  # canvas pixels left of the images
         self._tool = "pan"
         viewer.layers.events.removed.connect(self._removed)
 
@@ -67,6 +68,7 @@ class NapariMap:
             self.layer.name = name
         if self._viewer.dims.ndisplay != n_components:
             self._viewer.dims.ndisplay = n_components
+        self._free_width = float("inf")
         self.fit()
 
     def _add(self, positions: NDArray[np.float32], name: str) -> None:
@@ -172,7 +174,22 @@ class NapariMap:
             )
             if self._categories is not None:
                 self.link.set_categories(*self._categories)
+            self.link.page_shown.connect(self._make_room)
             self.link_changed.emit()
+
+    def _make_room(self, _ids: Any) -> None:
+        """Move the points out from under the images, unless the user has moved them.
+
+        Only when the images take more room than before, so that the map stands still
+        from one selection to the next.
+        """
+        sheet = self.link.layer if self.link is not None else None
+        place = sheet.place if sheet is not None else None
+        if place is None or place.left >= self._free_width:
+            return
+        if self._look() == self._our_look:
+            self.fit()
+            self._free_width = place.left
 
     def _drop_link(self) -> None:
         link, self.link = self.link, None
