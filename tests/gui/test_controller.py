@@ -312,6 +312,20 @@ def test_a_map_ended_by_hand_can_be_started_again(tmp_path: Path) -> None:
     assert card.summary == "tsne-3d: KL 1.50 after 90 iterations, ended by hand"
 
 
+def test_the_engine_tells_its_device_once(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    assert desk.state.device == ""
+    desk.controller.compute.run_all()
+    desk.engine.send("done")
+    assert [j.name for j in desk.engine.jobs] == ["embed", "info", "neighbors"]
+    desk.engine.send("done", index=1, gpu=None, cpus=4)
+    assert desk.state.device == "CPU, 4 cores"
+    desk.engine.send("done")
+    assert [j.name for j in desk.engine.jobs].count("info") == 1
+    assert desk.state.stage("projection").status == "running"
+
+
 def test_retry_goes_on_with_what_was_to_follow(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.controller.open_path(desk.path)

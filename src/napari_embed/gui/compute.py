@@ -52,6 +52,7 @@ class Compute:
         self._target: Path | None = None
         self._chain: tuple[Stage, ...] = ()
         self._before: ProjectionInfo | None = None
+        self._asked_device = False
         queue.changed.connect(self._changed)
         queue.finished.connect(self._finished)
         queue.stopped.connect(self._stopped)
@@ -228,7 +229,21 @@ class Compute:
             changes["opening"] = run.progress
         self._controller.update(**changes)
 
+    def _learn_device(self) -> None:
+        """Ask the engine once what it computes on; it runs anyway by now."""
+        if self._asked_device:
+            return
+        self._asked_device = True
+
+        def answer(data: dict[str, Any]) -> None:
+            cpus = int(data.get("cpus") or 1)
+            cores = f"CPU, {cpus} core{'s' if cpus > 1 else ''}"
+            self._controller.update(device=str(data.get("gpu") or cores))
+
+        self.queue.ask("info", answer)
+
     def _finished(self, stage: str, result: dict[str, Any]) -> None:
+        self._learn_device()
         if stage == "create":
             assert self._target is not None
             self._controller.open_project(self._target)

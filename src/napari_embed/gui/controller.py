@@ -248,6 +248,7 @@ class Controller:
             "tool": self.state.tool,
             "busy": self.state.busy,
             "settings": self.state.settings,
+            "device": self.state.device,
         }
         self.update(**(vars(ViewState()) | kept))
         if project is not None:

@@ -171,6 +171,18 @@ class ComputeQueue:
         self._next()
         self.changed.emit()
 
+    def ask(self, job: str, answer: Callable[[dict[str, Any]], None]) -> None:
+        """Ask a running engine something beside the stages; silence is no error."""
+        if self._engine is None or self._closed:
+            return
+
+        def on_event(event: Any) -> None:
+            kind, data = read_event(event)
+            if kind == "done":
+                self._post(lambda: None if self._closed else answer(data))
+
+        self._engine.submit(job, on_event)
+
     def pause(self) -> None:
         """Pause the running job."""
         if self._job is not None and self._status() == "running":

@@ -158,6 +158,8 @@ class ViewState:
         Codes of the classes that are hidden (-1: items without a class).
     n_loaded, n_drawn, n_selected
         Points in the map, not hidden, selected.
+    device
+        What the engine computes on, "" before it has told.
     busy
         What is being opened, or "".
     settings
@@ -176,6 +178,7 @@ class ViewState:
     n_drawn: int = 0
     n_selected: int = 0
     tool: Tool = "pan"
+    device: str = ""
     busy: str = ""
     opening: ProgressView | None = None
     message: Message | None = None

@@ -169,6 +169,8 @@ class ComputePanel(Panel):
         self.advanced.show(self.controller.compute.settings)
         self.advanced_fold = Fold("Advanced", self.advanced.native)
         self.content.addWidget(self.advanced_fold)
+        self.device = elided("muted")
+        self.content.addWidget(self.device)
         self.content.addStretch(1)
         self._follow_kl()
 
@@ -285,6 +287,14 @@ class ComputePanel(Panel):
         self.encoder.setEnabled(free)
         self.encoder.setVisible(has_images)
         self._show_encoder(new, has_images)
+        wish = new.settings.projection.device
+        self.device.setText(
+            f"Computes on {new.device}"
+            if new.device and wish != "cpu"
+            else "Computes on the CPU"
+            if wish == "cpu"
+            else "Computes on a GPU if there is one, else on the CPU"
+        )
         for made in self.dimensions.buttons():
             made.setEnabled(free)
         settings = new.settings
