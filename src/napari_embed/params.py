@@ -143,7 +143,7 @@ class NeighborParams(Params):
                "'auto', 'cpu' or 'cuda'")  # fmt: skip
 
 
-PRESETS = ("fast", "default", "accurate", "paper")
+PRESETS = ("fast", "default", "accurate")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +159,7 @@ class ProjectionParams(Params):
     perplexity
         Effective number of neighbors; must be under the graph's k.
     preset
-        "fast", "default", "accurate" or "paper"; sets theta and cell size.
+        "fast", "default" or "accurate"; sets theta and cell size.
     theta
         Overrides the preset's accuracy when given (0 is exact).
     cell_size

@@ -62,6 +62,73 @@ def _popcount(bits):
     return ti.cast((x * ti.u32(0x01010101)) >> 24, ti.i32)
 
 
+@ti.func
+def _lay_grid(
+    dim: ti.template(),
+    spacing,
+    share,
+    floats: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    meta: ti.template(),
+):
+    """Place the grid over the root box of the embedding hierarchy."""
+    c = ti.static(columns(dim))
+    extent = 0.0
+    for k in ti.static(range(dim)):
+        extent = ti.max(extent, floats[0, c.high + k] - floats[0, c.low + k])
+    h = ti.max(ti.min(spacing, share * extent), 1e-12)
+    # One node of margin, one for the far corner.
+    nodes = ti.min(extent / h, 1e6) + 4.0
+    depth = 3
+    while ti.cast(1 << depth, ti.f32) < nodes:
+        depth += 1
+    meta[OVERFLOW] = 0
+    if dim * depth > 30 or (1 << (dim * depth - 5)) > bits.shape[1]:
+        meta[OVERFLOW] = 4
+        depth = 0
+    for k in ti.static(range(dim)):
+        grid[k] = floats[0, c.low + k] - 1.5 * h
+    grid[SPACING] = h
+    grid[NODES_PER_AXIS] = nodes
+    grid[BITS] = ti.cast(depth, ti.f32)
+    meta[COUNT] = 0
+
+
+@ti.func
+def _list_chunk(
+    chunk,
+    dim: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    counts: ti.template(),
+    keys: ti.template(),
+    targets: ti.template(),
+    meta: ti.template(),
+):
+    """Write codes and coordinates of the nodes marked in one piece of the map."""
+    words = 1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)
+    step = (words + CHUNKS - 1) // CHUNKS
+    row = counts[chunk]
+    stop = ti.min(words, (chunk + 1) * step)
+    if meta[OVERFLOW] != 0:
+        stop = 0
+    for word in range(chunk * step, stop):
+        bits[1, word] = row
+        marked = bits[0, word]
+        if marked != 0:
+            for b in range(32):
+                if (marked >> b) & 1 == 1:
+                    code = word * 32 + b
+                    keys[row] = ti.cast(code, ti.i64)
+                    for k in ti.static(range(dim)):
+                        index = _compact_bits(code >> k, dim)
+                        targets[k, row] = (
+                            grid[k] + ti.cast(index, ti.f32) * grid[SPACING]
+                        )
+                    row += 1
+
+
 @ti.kernel
 def mark(
     dim: ti.template(),
@@ -99,27 +166,8 @@ def mark(
     keys, targets
         (room,), (dim, room) result: codes and coordinates of the marked nodes.
     """
-    c = ti.static(columns(dim))
     for _ in range(1):
-        extent = 0.0
-        for k in ti.static(range(dim)):
-            extent = ti.max(extent, floats[0, c.high + k] - floats[0, c.low + k])
-        h = ti.max(ti.min(spacing, share * extent), 1e-12)
-        # One node of margin, one for the far corner.
-        nodes = ti.min(extent / h, 1e6) + 4.0
-        depth = 2
-        while ti.cast(1 << depth, ti.f32) < nodes:
-            depth += 1
-        meta[OVERFLOW] = 0
-        if dim * depth > 30 or (1 << (dim * depth - 5)) > bits.shape[1]:
-            meta[OVERFLOW] = 4
-            depth = 0
-        for k in ti.static(range(dim)):
-            grid[k] = floats[0, c.low + k] - 1.5 * h
-        grid[SPACING] = h
-        grid[NODES_PER_AXIS] = nodes
-        grid[BITS] = ti.cast(depth, ti.f32)
-        meta[COUNT] = 0
+        _lay_grid(dim, spacing, share, floats, grid, bits, meta)
     for word in range(1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)):
         bits[0, word] = 0
     for i in range(sources.shape[1]):
@@ -149,26 +197,7 @@ def mark(
         if total > keys.shape[0]:
             meta[OVERFLOW] |= 8
     for chunk in range(CHUNKS):
-        words = 1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)
-        step = (words + CHUNKS - 1) // CHUNKS
-        row = counts[chunk]
-        stop = ti.min(words, (chunk + 1) * step)
-        if meta[OVERFLOW] != 0:
-            stop = 0
-        for word in range(chunk * step, stop):
-            bits[1, word] = row
-            marked = bits[0, word]
-            if marked != 0:
-                for b in range(32):
-                    if (marked >> b) & 1 == 1:
-                        code = word * 32 + b
-                        keys[row] = ti.cast(code, ti.i64)
-                        for k in ti.static(range(dim)):
-                            index = _compact_bits(code >> k, dim)
-                            targets[k, row] = (
-                                grid[k] + ti.cast(index, ti.f32) * grid[SPACING]
-                            )
-                        row += 1
+        _list_chunk(chunk, dim, grid, bits, counts, keys, targets, meta)
 
 
 @ti.kernel

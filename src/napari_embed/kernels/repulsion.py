@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from napari_embed.errors import DeviceMemoryError
-from napari_embed.kernels import field, forces, hierarchy, morton, traversal
+from napari_embed.kernels import field, forces, hierarchy, morton, near, traversal
 from napari_embed.kernels.layout import (
     CHUNKS,
     COUNT,
@@ -167,9 +167,10 @@ class Repulsion:
         self.result = ti.ndarray(ti.f32, shape=(n, 1 + dim))
         self.result.fill(0.0)
         self.z = torch.zeros(CHUNKS + 1, dtype=torch.float64, device=self._where)
+        self.work = torch.zeros(CHUNKS + 1, dtype=torch.int64, device=self._where)
         self.sums = torch.zeros_like(self.z)
         self.partial = ti.ndarray(ti.f32, shape=(CHUNKS + 1, 6))
-        self.lists = ti.ndarray(ti.f32, shape=(CHUNKS, (dim + 2) * traversal.LIST_ROOM))
+        self.lists = ti.ndarray(ti.f32, shape=(CHUNKS, (dim + 2) * near.LIST_ROOM))
         self.tasks = ti.ndarray(ti.i32, shape=TASK_ROOM)
         if queue_room is None:
             queue_room = 65536 + (4 if dim == 2 else 12) * n
@@ -181,6 +182,15 @@ class Repulsion:
         if self.cells_on and self.field is not None:
             return self.field.tree.meta
         return self.tree.meta
+
+    def interactions(self) -> dict[str, int]:
+        """Return the interactions of the evaluation before, by kind.
+
+        "node" are between a source node and a target node, "point" between a source
+        node or point and a single target (a point or a cell).
+        """
+        work = self.work.cpu()
+        return {"node": int(work[CHUNKS]), "point": int(work[:CHUNKS].sum())}
 
     def rebuild(self, y: object) -> None:
         """Sort the points along the curve and build the embedding hierarchy.
@@ -297,15 +307,15 @@ class Repulsion:
             traversal.far(
                 self.dim, self.levels, self.accuracy.bucket, theta2, tree.ints,
                 tree.floats, target.ints, target.floats, self.queue, self.tasks,
-                target.meta,
+                target.meta, self.work,
             )  # fmt: skip
             if not int(target.meta[OVERFLOW]) & 2:
                 break
             self._grow_queue(int(target.meta[QUEUE]))
-        traversal.near_in_lists(
+        near.near_in_lists(
             self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
             target.ints, target.floats, target.points, target.owner, self.order,
-            self.queue, self.lists, result, target.meta,
+            self.queue, self.lists, result, target.meta, self.work,
         )  # fmt: skip
 
     def _grow_queue(self, asked: int) -> None:

@@ -55,7 +55,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         "pca", "random", or an (n, n_components) array taken as it is. Without vectors
         (input of a graph or of P) "pca" is random.
     preset
-        "fast", "default", "accurate" or "paper".
+        "fast", "default" or "accurate".
     theta, cell_size, target
         Override the preset: opening parameter, cell size of the field in map units,
         and "auto", "cells" or "points".

@@ -1,0 +1,297 @@
+"""The end of the traversal: every target of a bucket, all that is left, in one go.
+
+What ``traversal.far`` handed down to a bucket of a few dozen targets becomes one list
+of point masses, which each target of the bucket runs through in a vectorised loop.
+"""
+
+from napari_embed.kernels.layout import (
+    BEGIN,
+    CHILD,
+    CHUNKS,
+    COUNT,
+    END,
+    LIST_BEGIN,
+    LIST_END,
+    OVERFLOW,
+    PARENT,
+    ROPE,
+    columns,
+    jacobian_size,
+)
+from napari_embed.kernels.runtime import ti
+from napari_embed.kernels.traversal import (
+    CORE,
+    add_source,
+    centre_of,
+    expansion_of,
+    shifted,
+)
+
+__all__ = ["LIST_ROOM", "near_in_lists"]
+
+# Point masses gathered before they are evaluated: a list stays in the L1 cache.
+LIST_ROOM = 1024
+# Leaves with more points than this are summed in place, not gathered.
+_GATHER = 64
+
+
+@ti.func
+def _start_targets(
+    bucket_node,
+    dim: ti.template(),
+    jacobian: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    targets: ti.template(),
+    order: ti.template(),
+    result: ti.template(),
+):
+    """Set each target of a bucket to the expansion handed down to it."""
+    parent = ints[bucket_node, PARENT]
+    local = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+    centre = ti.Vector.zero(ti.f32, dim)
+    if parent >= 0:
+        local = expansion_of(parent, floats, dim)
+        centre = centre_of(parent, floats, dim)
+    for r in range(ints[bucket_node, BEGIN], ints[bucket_node, END]):
+        delta = ti.Vector.zero(ti.f32, dim)
+        for k in ti.static(range(dim)):
+            delta[k] = targets[k, r] - centre[k]
+        here = shifted(local, delta, dim)
+        row = r
+        if ti.static(not jacobian):
+            row = order[r]
+        for k in ti.static(range(1 + dim + (jacobian_size(dim) if jacobian else 0))):
+            result[row, k] = here[k]
+
+
+@ti.func
+def _add_list(
+    chunk,
+    count,
+    begin,
+    end,
+    dim: ti.template(),
+    jacobian: ti.template(),
+    targets: ti.template(),
+    order: ti.template(),
+    lists: ti.template(),
+    result: ti.template(),
+):
+    """Add a list of point masses to every target in [begin, end)."""
+    # Whole vectors: masses of 0 fill the last one up.
+    padded = (count + 15) // 16 * 16
+    for j in range(count, padded):
+        for k in ti.static(range(dim + 2)):
+            lists[chunk, k * LIST_ROOM + j] = 0.0
+    for r in range(begin, end):
+        p = ti.Vector.zero(ti.f32, dim)
+        for k in ti.static(range(dim)):
+            p[k] = targets[k, r]
+        local = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+        for j in range(padded):
+            offset = ti.Vector.zero(ti.f32, dim)
+            for k in ti.static(range(dim)):
+                offset[k] = p[k] - lists[chunk, k * LIST_ROOM + j]
+            mass = lists[chunk, dim * LIST_ROOM + j]
+            moment = lists[chunk, (dim + 1) * LIST_ROOM + j]
+            add_source(offset, mass, moment, local, dim)
+        row = r
+        if ti.static(not jacobian):
+            row = order[r]
+        for k in ti.static(range(1 + dim + (jacobian_size(dim) if jacobian else 0))):
+            result[row, k] += local[k]
+
+
+@ti.func
+def _add_range(
+    first,
+    last,
+    begin,
+    end,
+    dim: ti.template(),
+    jacobian: ti.template(),
+    sources: ti.template(),
+    targets: ti.template(),
+    order: ti.template(),
+    result: ti.template(),
+):
+    """Add the source points [first, last) to every target in [begin, end)."""
+    for r in range(begin, end):
+        p = ti.Vector.zero(ti.f32, dim)
+        for k in ti.static(range(dim)):
+            p[k] = targets[k, r]
+        local = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+        for j in range(first, last):
+            offset = ti.Vector.zero(ti.f32, dim)
+            for k in ti.static(range(dim)):
+                offset[k] = p[k] - sources[k, j]
+            add_source(offset, 1.0, 0.0, local, dim)
+        row = r
+        if ti.static(not jacobian):
+            row = order[r]
+        for k in ti.static(range(1 + dim + (jacobian_size(dim) if jacobian else 0))):
+            result[row, k] += local[k]
+
+
+@ti.func
+def _distance2(
+    node,
+    bucket_node,
+    dim: ti.template(),
+    source_floats: ti.template(),
+    floats: ti.template(),
+):
+    """Return CORE plus the squared distance of a source to the bucket's box."""
+    c = ti.static(columns(dim))
+    d2 = CORE
+    for k in ti.static(range(dim)):
+        x = source_floats[node, c.com + k]
+        below = floats[bucket_node, c.low + k] - x
+        above = x - floats[bucket_node, c.high + k]
+        gap = ti.max(0.0, ti.max(below, above))
+        d2 += gap * gap
+    return d2
+
+
+@ti.func
+def _sum_bucket(
+    chunk,
+    bucket_node,
+    dim: ti.template(),
+    jacobian: ti.template(),
+    theta2,
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    sources: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    targets: ti.template(),
+    order: ti.template(),
+    queue: ti.template(),
+    lists: ti.template(),
+    result: ti.template(),
+):
+    """Add to a bucket all that was handed down to it; return the interactions."""
+    c = ti.static(columns(dim))
+    begin = ints[bucket_node, BEGIN]
+    end = ints[bucket_node, END]
+    done = ti.cast(0, ti.i64)
+    first = 0
+    last = 1
+    parent = ints[bucket_node, PARENT]
+    if parent >= 0:
+        first = ints[parent, LIST_BEGIN]
+        last = ints[parent, LIST_END]
+    count = 0
+    node = -1
+    stop = -1
+    going = True
+    # One loop over all subtrees handed down, so that lists are summed in one place.
+    while going:
+        if node == stop:
+            if first < last:
+                node = queue[first]
+                stop = source_ints[node, ROPE]
+                first += 1
+            else:
+                going = False
+        else:
+            b = source_ints[node, BEGIN]
+            e = source_ints[node, END]
+            following = source_ints[node, ROPE]
+            d2 = _distance2(node, bucket_node, dim, source_floats, floats)
+            if source_floats[node, c.diagonal] < theta2 * d2:
+                for k in ti.static(range(dim)):
+                    lists[chunk, k * LIST_ROOM + count] = source_floats[node, c.com + k]
+                lists[chunk, dim * LIST_ROOM + count] = ti.cast(e - b, ti.f32)
+                moment = source_floats[node, c.moment]
+                lists[chunk, (dim + 1) * LIST_ROOM + count] = moment
+                count += 1
+            elif source_ints[node, CHILD] >= 0:
+                following = source_ints[node, CHILD]
+            elif e - b > _GATHER:
+                done += ti.cast(e - b, ti.i64) * (end - begin)
+                _add_range(
+                    b, e, begin, end, dim, jacobian, sources, targets, order, result
+                )
+            else:
+                for j in range(b, e):
+                    for k in ti.static(range(dim)):
+                        lists[chunk, k * LIST_ROOM + count + j - b] = sources[k, j]
+                    lists[chunk, dim * LIST_ROOM + count + j - b] = 1.0
+                    lists[chunk, (dim + 1) * LIST_ROOM + count + j - b] = 0.0
+                count += e - b
+            node = following
+        if count > LIST_ROOM - _GATHER - 16 or not going:
+            done += ti.cast(count, ti.i64) * (end - begin)
+            _add_list(
+                chunk, count, begin, end, dim, jacobian, targets, order, lists, result
+            )
+            count = 0
+    return done
+
+
+@ti.kernel
+def near_in_lists(
+    dim: ti.template(),
+    jacobian: ti.template(),
+    theta2: ti.f32,
+    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    targets: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    lists: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+):
+    """Finish the traversal at each target bucket (for CPU: long vectorised lists).
+
+    A source node is taken as a point mass when its diagonal is under
+    ``theta * sqrt(CORE + distance^2)`` with the distance to the bucket's *box*, so that
+    the test holds for each of its targets; leaves that fail are summed directly.
+
+    Parameters
+    ----------
+    jacobian
+        Whether the targets are cells: then results stay in tree order and carry J.
+    sources, targets
+        (dim, n) coordinates in tree order.
+    owner, order
+        (n,) bucket of each target; its row in ``result``.
+    lists
+        (CHUNKS, (dim + 2) * LIST_ROOM) scratch.
+    result
+        (n, 1 + dim or more) S, R and, for cells, J.
+    work
+        (CHUNKS + 1,) interactions done, by piece.
+    """
+    ti.loop_config(block_dim=1)
+    for chunk in range(CHUNKS):
+        n = meta[COUNT]
+        if meta[OVERFLOW] != 0:
+            n = 0
+        step = (n + CHUNKS - 1) // CHUNKS
+        done = ti.cast(0, ti.i64)
+        r = chunk * step
+        stop_at = ti.min(n, r + step)
+        # A bucket belongs to the piece that its first target lies in.
+        while r < stop_at and ints[owner[r], BEGIN] != r:
+            r += 1
+        while r < stop_at:
+            bucket_node = owner[r]
+            r = ints[bucket_node, END]
+            _start_targets(
+                bucket_node, dim, jacobian, ints, floats, targets, order, result
+            )
+            done += _sum_bucket(
+                chunk, bucket_node, dim, jacobian, theta2, source_ints, source_floats,
+                sources, ints, floats, targets, order, queue, lists, result,
+            )  # fmt: skip
+        work[chunk] = done
