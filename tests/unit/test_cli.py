@@ -149,12 +149,17 @@ def test_export(
         positions = project.read_projection("pca-2d").positions
     with out.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0])[:5] == ["id", "x", "y", "image_path", "label"]
+    assert list(rows[0]) == ["x", "y", "image_path", "label"]
     assert rows[5]["x"] == ""
     assert float(rows[7]["y"]) == pytest.approx(float(positions[7, 1]), rel=1e-6)
     assert main(["export", str(vectors_project), str(out)]) == 1
     assert "exists already" in capsys.readouterr().err
     assert main(["export", str(vectors_project), str(out), "--force"]) == 0
+    assert (
+        main(["export", str(vectors_project), str(out), "--force", "--all-columns"])
+        == 0
+    )
+    assert out.read_text().startswith('"id","x","y","image_path","label"')
     parquet = tmp_path / "out.parquet"
     assert main(["export", str(vectors_project), str(parquet)]) == 0
     table = pq.read_table(parquet)
@@ -178,8 +183,9 @@ def test_exported_text_cannot_become_a_formula(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("\n".join(lines) + "\n")
     project = str(tmp_path / "t.embed")
     assert main(["new", str(tmp_path / "t.csv"), project]) == 0
-    assert main(["export", project, str(tmp_path / "a.csv")]) == 0
-    assert main(["export", project, str(tmp_path / "b.csv"), "--raw-text"]) == 0
+    words = ["export", project, "--all-columns"]
+    assert main([*words, str(tmp_path / "a.csv")]) == 0
+    assert main([*words, str(tmp_path / "b.csv"), "--raw-text"]) == 0
 
     def notes(name: str) -> list[str]:
         with (tmp_path / name).open(newline="") as file:

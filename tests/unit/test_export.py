@@ -171,7 +171,7 @@ def test_nothing_is_overwritten_or_left_half(project, tmp_path):
 
 
 def test_all_columns_and_raw_text(project, tmp_path):
-    export_table(project, tmp_path / "a.csv", projection="map-2d")
+    export_table(project, tmp_path / "a.csv", projection="map-2d", all_columns=True)
     names, rows = rows_of(tmp_path / "a.csv")
     assert names == ["id", "x", "y", "image_path", "label", "score", "source.x"]
     assert [int(row["id"]) for row in rows] == list(range(20))

@@ -146,16 +146,27 @@ Examples:
 @click.option("--projection", metavar="NAME", help="Which map; by default the newest.")
 @click.option("--force", is_flag=True, help="Replace OUT if it is there.")
 @click.option(
+    "--all-columns",
+    is_flag=True,
+    help="CSV: also the id and every other column of the items. Parquet has them.",
+)
+@click.option(
     "--raw-text",
     is_flag=True,
     help="CSV: do not put a ' before text that a spreadsheet would run as a formula.",
 )
 def export(
-    project: Path, out: Path, projection: str | None, force: bool, raw_text: bool
+    project: Path,
+    out: Path,
+    projection: str | None,
+    force: bool,
+    all_columns: bool,
+    raw_text: bool,
 ) -> int:
     """Write the items of PROJECT with their positions to OUT (.csv or .parquet).
 
-    Columns: id, x, y (and z), image_path, label, and whatever else the items have.
+    CSV columns: x, y (and z), image_path, label. Parquet has the id and whatever else
+    the items have as well.
     """
     from napari_embed.curation.export import export_table
     from napari_embed.project import Project
@@ -172,7 +183,12 @@ def export(
                 f"There is no map {name!r}. Maps of this project: {', '.join(names)}."
             )
         rows = export_table(
-            opened, out, projection=name, overwrite=force, guard_text=not raw_text
+            opened,
+            out,
+            projection=name,
+            overwrite=force,
+            all_columns=all_columns,
+            guard_text=not raw_text,
         )
     say(f"Wrote {rows:,} rows with the map {name} to {out}.")
     return 0

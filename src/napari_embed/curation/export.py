@@ -41,12 +41,13 @@ def export_table(
     projection: str,
     ids: Ids = None,
     overwrite: bool = False,
+    all_columns: bool = False,
     guard_text: bool = True,
     progress: Progress | None = None,
 ) -> int:
-    """Write one map with all columns of the items, as the file's ending says.
+    """Write one map as the file's ending says, see `export_csv` and `export_parquet`.
 
-    See `export_csv` (with ``all_columns``) and `export_parquet`.
+    ``all_columns`` concerns CSV; Parquet always has them.
 
     Raises
     ------
@@ -57,7 +58,7 @@ def export_table(
     if kind == ".csv":
         return export_csv(
             project, path, projection=projection, ids=ids, overwrite=overwrite,
-            all_columns=True, guard_text=guard_text, progress=progress,
+            all_columns=all_columns, guard_text=guard_text, progress=progress,
         )  # fmt: skip
     if kind == ".parquet":
         return export_parquet(

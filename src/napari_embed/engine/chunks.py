@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from napari_embed.engine.progress import JobControl, ProgressCallback
 from napari_embed.sources.images import letterbox
+from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
@@ -61,13 +62,19 @@ class Piece:
 
 
 def _decode_chunk(
-    project: Project, source: Source, chunk: int, rows: slice, thumbnail_px: int
+    project: Project,
+    source: Source,
+    chunk: int,
+    rows: slice,
+    thumbnail_px: int,
+    shrink_to: int,
 ) -> Iterator[Piece]:
     """Decode one chunk, piece by piece; ``thumbnail_px`` 0 makes no thumbnails."""
+    items = source.read(project.items(rows=rows), shrink_to=shrink_to)
     images: list[NDArray[np.uint8] | None] = []
     errors: dict[int, str] = {}
     first = rows.start
-    for index, (image, reason) in enumerate(source.read(project.items(rows=rows))):
+    for index, (image, reason) in enumerate(items):
         number = rows.start + index
         images.append(image)
         if image is None:
@@ -117,8 +124,13 @@ def decode_ahead(
     project: Project,
     source: Source,
     chunks: Sequence[tuple[int, slice, int]],
+    *,
+    shrink_to: int = DEFAULT_SHRINK_TO_PX,
 ) -> Iterator[Piece]:
     """Yield the pieces of ``chunks`` (number, rows, thumbnail size) in order.
+
+    Large images may be reduced while decoding, to no less than ``shrink_to`` pixels on
+    the shorter side.
 
     Decoding runs on a thread, ahead of whoever takes the pieces; what it raises is
     raised here. Leaving the loop early ends the thread.
@@ -127,7 +139,7 @@ def decode_ahead(
     pieces = (
         piece
         for chunk, rows, size in chunks
-        for piece in _decode_chunk(project, source, chunk, rows, size)
+        for piece in _decode_chunk(project, source, chunk, rows, size, shrink_to)
     )
     thread = threading.Thread(
         target=feed.fill, args=(pieces,), name="napari-embed-decode", daemon=True
@@ -165,6 +177,8 @@ class ChunkRunner:
     thumbnails
         The stage of the thumbnails. Chunks that are done in both stages are left
         alone.
+    shrink_to
+        Pixels on an image's shorter side that the encoder can make use of.
     """
 
     def __init__(
@@ -175,7 +189,9 @@ class ChunkRunner:
         thumbnails: ChunkStage,
         encoder: Encoder | None = None,
         vectors: ChunkStage | None = None,
+        shrink_to: int = DEFAULT_SHRINK_TO_PX,
     ) -> None:
+        self._shrink_to = shrink_to
         self._project, self._source, self._encoder = project, source, encoder
         self._vectors, self._thumbnails = vectors, thumbnails
         self._to_encode = set(vectors.pending() if vectors else ())
@@ -200,7 +216,9 @@ class ChunkRunner:
         control.progress("images", done, project.n_items, unit="images")
         parts: list[Piece] = []
         blocks: list[NDArray[np.float32]] = []
-        for piece in decode_ahead(project, self._source, todo):
+        for piece in decode_ahead(
+            project, self._source, todo, shrink_to=self._shrink_to
+        ):
             control.check()
             parts.append(piece)
             if piece.chunk in self._to_encode:

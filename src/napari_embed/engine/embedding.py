@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import logging
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.arrays import Projection
-from napari_embed.encoders import load_encoder
+from napari_embed.encoders import list_encoders, load_encoder
 from napari_embed.engine.chunks import ChunkRunner
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.result import StageResult
 from napari_embed.errors import CorruptChunkError, InputError
 from napari_embed.params import EmbedParams, fingerprint
+from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
@@ -139,13 +141,20 @@ def embed_images(
         params=params.to_dict(),
         info=info,
     )
+    detail = _useful_px(params.encoder)
     runner = ChunkRunner(
-        project, source, thumbnails=thumbnails, encoder=encoder, vectors=vectors
+        project,
+        source,
+        thumbnails=thumbnails,
+        encoder=encoder,
+        vectors=vectors,
+        shrink_to=detail,
     )
     todo = runner.pending()
     _check_space(project, len(todo), encoder.dim)
     if vectors.pending() and encoder.needs_fit:
-        _fit(project, source, encoder, params.random_state, control, name, print_)
+        images = _Sample(project, source, params.random_state, detail)
+        _fit(project, images, encoder, control, name, print_)
     begun = time.monotonic()
     if todo:
         runner.run(control)
@@ -163,6 +172,15 @@ def embed_images(
         seconds=time.monotonic() - started,
         info=info | {"rate": rate or None},
     )
+
+
+def _useful_px(encoder: str) -> int:
+    """Return how many pixels on the shorter side make a difference to an encoder.
+
+    Recipes resize to at most 8/7 of the input before they crop (256 for 224).
+    """
+    sizes = [info.input_size for info in list_encoders() if info.name == encoder]
+    return max([DEFAULT_SHRINK_TO_PX, *(-(-8 * size // 7) for size in sizes)])
 
 
 def _load(params: EmbedParams, control: JobControl) -> Encoder:
@@ -212,9 +230,8 @@ def _nothing_readable(n: int, reasons: list[str]) -> InputError:
 
 def _fit(
     project: Project,
-    source: Source,
+    sample: _Sample,
     encoder: Encoder,
-    random_state: int,
     control: JobControl,
     name: str,
     print_: str,
@@ -232,40 +249,44 @@ def _fit(
     if state is not None:
         encoder.load_state(state)
         return
-    images = _sample(project, source, encoder.fit_size, random_state, control)
+    images = sample.read(encoder.fit_size, control)
     encoder.fit(images, progress=control.reporter("learning", unit="images"))
     project.write_encoder_state(name, encoder.state(), fingerprint=print_)
 
 
-def _sample(
-    project: Project,
-    source: Source,
-    size_wanted: int,
-    random_state: int,
-    control: JobControl,
-) -> list[NDArray[np.uint8]]:
-    """Return readable images, the same ones at every call, at most `FIT_BYTES`."""
-    n = project.n_items
-    wanted = min(n, size_wanted)
-    rng = np.random.default_rng(random_state)
-    # Four times as many, because some may not be readable.
-    ids = rng.choice(n, size=min(n, 4 * wanted), replace=False)
-    images: list[NDArray[np.uint8]] = []
-    reasons: list[str] = []
-    size = 0
-    for start in range(0, ids.size, FIT_BLOCK):
-        for image, reason in source.read(project.items(rows=ids[start:][:FIT_BLOCK])):
-            if image is not None:
-                images.append(image)
-                size += image.nbytes
-            elif len(reasons) < REASONS_SHOWN:
-                reasons.append(reason or "no reason given")
-        control.progress("sample", min(len(images), wanted), wanted, unit="images")
-        if len(images) >= wanted or size > FIT_BYTES:
-            break
-    if not images:
-        raise _nothing_readable(ids.size, reasons)
-    return images[:wanted]
+@dataclass(frozen=True)
+class _Sample:
+    """Images for an encoder to learn from, the same ones at every call."""
+
+    project: Project
+    source: Source
+    random_state: int
+    shrink_to: int
+
+    def read(self, most: int, control: JobControl) -> list[NDArray[np.uint8]]:
+        """Return up to ``most`` readable images, of at most `FIT_BYTES` together."""
+        n = self.project.n_items
+        wanted = min(n, most)
+        rng = np.random.default_rng(self.random_state)
+        # Four times as many, because some may not be readable.
+        ids = rng.choice(n, size=min(n, 4 * wanted), replace=False)
+        images: list[NDArray[np.uint8]] = []
+        reasons: list[str] = []
+        size = 0
+        for start in range(0, ids.size, FIT_BLOCK):
+            items = self.project.items(rows=ids[start:][:FIT_BLOCK])
+            for image, reason in self.source.read(items, shrink_to=self.shrink_to):
+                if image is not None:
+                    images.append(image)
+                    size += image.nbytes
+                elif len(reasons) < REASONS_SHOWN:
+                    reasons.append(reason or "no reason given")
+            control.progress("sample", min(len(images), wanted), wanted, unit="images")
+            if len(images) >= wanted or size > FIT_BYTES:
+                break
+        if not images:
+            raise _nothing_readable(ids.size, reasons)
+        return images[:wanted]
 
 
 def import_vectors(project: Project, control: JobControl) -> StageResult:

@@ -509,5 +509,7 @@ def _tsne(
             )
         return control.stop_requested
 
-    control.progress("t-SNE", 0, params.max_iter, unit="iterations")
+    # The first iteration builds the kernels: its time says nothing about the others,
+    # so the rate of the stage "t-SNE" is counted from its end.
+    control.progress("starting t-SNE", 0, 1, unit="steps")
     return optimize(joint, start, params, device=params.device, callback=follow)

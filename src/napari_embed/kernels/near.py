@@ -1,7 +1,9 @@
-"""The end of the traversal: every target of a bucket, all that is left, in one go.
+"""The end of the traversal: what is left for the targets of each bucket.
 
-What ``traversal.far`` handed down to a bucket of a few dozen targets becomes one list
-of point masses, which each target of the bucket runs through in a vectorised loop.
+On a CPU (``near_in_lists``) all that ``traversal.far`` handed down to a bucket of a few
+dozen targets becomes one list of point masses, which each of its targets runs through
+in a vectorised loop. On a GPU (``near_per_target``) each target is a thread; those of
+one bucket take the same way. Both settle the same pairs.
 """
 
 from napari_embed.kernels.layout import (
@@ -27,7 +29,7 @@ from napari_embed.kernels.traversal import (
     shifted,
 )
 
-__all__ = ["LIST_ROOM", "near_in_lists"]
+__all__ = ["LIST_ROOM", "near_in_lists", "near_per_target"]
 
 # Point masses gathered before they are evaluated: a list stays in the L1 cache.
 LIST_ROOM = 1024
@@ -295,3 +297,79 @@ def near_in_lists(
                 sources, ints, floats, targets, order, queue, lists, result,
             )  # fmt: skip
         work[chunk] = done
+
+
+@ti.kernel
+def near_per_target(
+    dim: ti.template(),
+    jacobian: ti.template(),
+    theta2: ti.f32,
+    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    targets: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+):
+    """Finish the traversal with one thread per target (for GPUs).
+
+    Parameters as in :func:`near_in_lists`; entries of ``work`` but the last must be 0.
+    """
+    for r in range(meta[COUNT]):
+        if meta[OVERFLOW] == 0:
+            c = ti.static(columns(dim))
+            p = ti.Vector.zero(ti.f32, dim)
+            for k in ti.static(range(dim)):
+                p[k] = targets[k, r]
+            total = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+            done = 0
+            first = 0
+            last = 1
+            parent = ints[owner[r], PARENT]
+            if parent >= 0:
+                first = ints[parent, LIST_BEGIN]
+                last = ints[parent, LIST_END]
+                above = centre_of(parent, floats, dim)
+                total = shifted(expansion_of(parent, floats, dim), p - above, dim)
+            for q in range(first, last):
+                node = queue[q]
+                stop = source_ints[node, ROPE]
+                # Sums of sums: float32 stays exact enough over many thousand terms.
+                part = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+                while node != stop:
+                    begin = source_ints[node, BEGIN]
+                    end = source_ints[node, END]
+                    following = source_ints[node, ROPE]
+                    offset = ti.Vector.zero(ti.f32, dim)
+                    d2 = _distance2(node, owner[r], dim, source_floats, floats)
+                    if source_floats[node, c.diagonal] < theta2 * d2:
+                        for k in ti.static(range(dim)):
+                            offset[k] = p[k] - source_floats[node, c.com + k]
+                        mass = ti.cast(end - begin, ti.f32)
+                        moment = source_floats[node, c.moment]
+                        add_source(offset, mass, moment, part, dim)
+                        done += 1
+                    elif source_ints[node, CHILD] >= 0:
+                        following = source_ints[node, CHILD]
+                    else:
+                        for j in range(begin, end):
+                            for k in ti.static(range(dim)):
+                                offset[k] = p[k] - sources[k, j]
+                            add_source(offset, 1.0, 0.0, part, dim)
+                        done += end - begin
+                    node = following
+                total += part
+            row = r
+            if ti.static(not jacobian):
+                row = order[r]
+            for k in ti.static(
+                range(1 + dim + (jacobian_size(dim) if jacobian else 0))
+            ):
+                result[row, k] = total[k]
+            ti.atomic_add(work[r % CHUNKS], ti.cast(done, ti.i64))

@@ -312,11 +312,19 @@ class Repulsion:
             if not int(target.meta[OVERFLOW]) & 2:
                 break
             self._grow_queue(int(target.meta[QUEUE]))
-        near.near_in_lists(
-            self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
-            target.ints, target.floats, target.points, target.owner, self.order,
-            self.queue, self.lists, result, target.meta, self.work,
-        )  # fmt: skip
+        if self.levels == 0:
+            near.near_in_lists(
+                self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
+                target.ints, target.floats, target.points, target.owner, self.order,
+                self.queue, self.lists, result, target.meta, self.work,
+            )  # fmt: skip
+        else:
+            self.work[:CHUNKS] = 0
+            near.near_per_target(
+                self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
+                target.ints, target.floats, target.points, target.owner, self.order,
+                self.queue, result, target.meta, self.work,
+            )  # fmt: skip
 
     def _grow_queue(self, asked: int) -> None:
         room = int(self.queue.shape[0])
