@@ -21,6 +21,7 @@ import sys
 import tarfile
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,50 +29,48 @@ import numpy as np
 import psutil
 
 from _record import record
+from napari_embed import Project
 
 STEP_S = 0.05
 
 
-def _memory_mib(process: psutil.Process) -> float:
-    """Resident memory of a process and its children, in MiB."""
-    total = 0
-    for p in [process, *process.children(recursive=True)]:
-        try:
-            total += p.memory_info().rss
-        except psutil.NoSuchProcess:
-            continue
-    return total / 2**20
+def _memory_mib(family: list[psutil.Process]) -> float:
+    """Resident memory of a family of processes, in MiB."""
+    return sum(p.memory_info().rss for p in family) / 2**20
 
 
-def run(*words: object, kill_after_s: float | None = None) -> dict[str, Any]:
-    """Run one command of ``napari-embed``; return its time, memory and exit code."""
+def run(*words: object, kill_when: Callable[[], bool] | None = None) -> dict[str, Any]:
+    """Run one command of ``napari-embed``; return its time, memory and exit code.
+
+    Where ``kill_when`` becomes true the whole family of processes gets SIGKILL.
+    """
     command = [sys.executable, "-m", "napari_embed", *map(str, words)]
     print("$ napari-embed", *words, flush=True)
     start = time.perf_counter()
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
     process = psutil.Process(child.pid)
-    peak, cpu_s, killed = 0.0, 0.0, False
-    family: dict[int, float] = {}
+    peak, killed = 0.0, False
+    cpu_s: dict[int, float] = {}
     while child.poll() is None:
         try:
-            peak = max(peak, _memory_mib(process))
-            for p in [process, *process.children(recursive=True)]:
+            family = [process, *process.children(recursive=True)]
+            peak = max(peak, _memory_mib(family))
+            for p in family:
                 times = p.cpu_times()
-                family[p.pid] = times.user + times.system
+                cpu_s[p.pid] = times.user + times.system
+            if kill_when is not None and kill_when():
+                for p in reversed(family):
+                    p.send_signal(signal.SIGKILL)
+                killed = True
+                break
         except psutil.NoSuchProcess:
             pass
-        if kill_after_s is not None and time.perf_counter() - start > kill_after_s:
-            for p in [*process.children(recursive=True), process]:
-                p.send_signal(signal.SIGKILL)
-            killed = True
-            break
         time.sleep(STEP_S)
     child.wait()
-    cpu_s = sum(family.values())
     result = {
         "command": " ".join(str(w) for w in words if "/" not in str(w)),
         "seconds": round(time.perf_counter() - start, 2),
-        "cpu_seconds": round(cpu_s, 2),
+        "cpu_seconds": round(sum(cpu_s.values()), 2),
         "peak_memory_mib": round(peak),
         "exit_code": child.returncode,
         "killed": killed,
@@ -82,18 +81,41 @@ def run(*words: object, kill_after_s: float | None = None) -> dict[str, Any]:
     return result
 
 
+def chunks_done(project: Path) -> int:
+    """Return how many chunks of vectors are finished, while somebody writes them."""
+    with Project.open(project) as opened:
+        return max(
+            (s.chunks_done for s in opened.stages() if s.key.startswith("embeddings/")),
+            default=0,
+        )
+
+
 def status(project: Path) -> dict[str, Any]:
-    """Return what ``napari-embed status --json`` says."""
+    """Return what ``napari-embed status --json`` says, without local paths."""
     answer = subprocess.run(
         [sys.executable, "-m", "napari_embed", "status", str(project), "--json"],
         capture_output=True,
         text=True,
         check=True,
     )
-    return dict(json.loads(answer.stdout))
+    facts = json.loads(answer.stdout)
+    return {k: v for k, v in facts.items() if k not in ("path", "source")}
 
 
-def cifar10(archive: Path, folder: Path, kill_after_s: float) -> None:
+def map_quality(project: Path) -> dict[str, float]:
+    """Return the 10-nearest-neighbor label agreement of every map."""
+    from napari_embed.tsne.metrics import knn_label_agreement
+
+    found = {}
+    with Project.open(project) as opened:
+        codes, _ = opened.categories("label")
+        for name in opened.projection_names():
+            positions = opened.read_projection(name).positions
+            found[name] = round(float(knn_label_agreement(positions, codes, k=10)), 4)
+    return found
+
+
+def cifar10(archive: Path, folder: Path, kill_after_chunks: int) -> None:
     """Ingest, embed (killed once), map and measure CIFAR-10 as a folder of JPEGs."""
     images = folder / "cifar10"
     if not images.is_dir():
@@ -103,7 +125,11 @@ def cifar10(archive: Path, folder: Path, kill_after_s: float) -> None:
     shutil.rmtree(project, ignore_errors=True)
     steps = [
         run("new", images, project),
-        run("embed", project, kill_after_s=kill_after_s),
+        run(
+            "embed",
+            project,
+            kill_when=lambda: chunks_done(project) >= kill_after_chunks,
+        ),
     ]
     between = status(project)
     steps += [
@@ -113,13 +139,17 @@ def cifar10(archive: Path, folder: Path, kill_after_s: float) -> None:
         run("project", project, "--dims", 3),
         run("export", project, folder / "cifar10.csv", "--force"),
     ]
-    after = status(project)
     record(
         "pipeline_cifar10",
-        {"steps": steps, "status_after_kill": between, "status_at_end": after},
+        {
+            "steps": steps,
+            "status_after_kill": between,
+            "status_at_end": status(project),
+            "label_agreement_10nn": map_quality(project),
+        },
         settings={
             "images": "CIFAR-10, 60,000 JPEG files",
-            "kill_after_s": kill_after_s,
+            "killed_after_chunks": kill_after_chunks,
         },
     )
 
@@ -158,7 +188,7 @@ def main() -> None:
     parser.add_argument("what", choices=("cifar10", "million"))
     parser.add_argument("--archive", type=Path, default=Path("cifar10_jpeg.tar.xz"))
     parser.add_argument("--folder", type=Path, help="kept, if given")
-    parser.add_argument("--kill-after", type=float, default=6.0, metavar="SECONDS")
+    parser.add_argument("--kill-after", type=int, default=40, metavar="CHUNKS")
     parser.add_argument("--n", type=int, default=1_000_000)
     parser.add_argument("--iterations-2d", type=int, default=100)
     parser.add_argument("--iterations-3d", type=int, default=20)
