@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -202,6 +202,18 @@ class ChunkRunner:
     def pending(self) -> list[int]:
         """Return the chunks that have to be decoded."""
         return sorted(self._to_encode | self._to_show)
+
+    @property
+    def has_to_encode(self) -> bool:
+        """Whether any vectors are missing."""
+        return bool(self._to_encode)
+
+    def seal(self, info: Mapping[str, Any]) -> None:
+        """Declare both stages finished; ``info`` is kept with the vectors."""
+        if not self._thumbnails.sealed:
+            self._thumbnails.seal({})
+        if self._vectors is not None and not self._vectors.sealed:
+            self._vectors.seal(dict(info))
 
     def run(self, control: JobControl) -> None:
         """Do all pending chunks; each is on disk before the next begins."""

@@ -69,11 +69,6 @@ def _thumbnail_stage(project: Project) -> ChunkStage:
     )
 
 
-def _seal(stage: ChunkStage, info: dict[str, Any]) -> None:
-    if not stage.sealed:
-        stage.seal(info)
-
-
 def _failed_ids(project: Project, key: str) -> NDArray[np.int64]:
     table = project.errors()
     member = np.asarray(table["stage"].to_pylist()) == key
@@ -132,27 +127,25 @@ def embed_images(
         "dim": encoder.dim,
         "metric": encoder.metric,
     }
-    thumbnails = _thumbnail_stage(project)
-    vectors = project.begin_stage(
-        key,
-        fingerprint=print_,
-        shape_tail=(encoder.dim,),
-        dtype=np.float32,
-        params=params.to_dict(),
-        info=info,
-    )
     detail = _useful_px(params.encoder)
     runner = ChunkRunner(
         project,
         source,
-        thumbnails=thumbnails,
+        thumbnails=_thumbnail_stage(project),
         encoder=encoder,
-        vectors=vectors,
+        vectors=project.begin_stage(
+            key,
+            fingerprint=print_,
+            shape_tail=(encoder.dim,),
+            dtype=np.float32,
+            params=params.to_dict(),
+            info=info,
+        ),
         shrink_to=detail,
     )
     todo = runner.pending()
     _check_space(project, len(todo), encoder.dim)
-    if vectors.pending() and encoder.needs_fit:
+    if runner.has_to_encode and encoder.needs_fit:
         images = _Sample(project, source, params.random_state, detail)
         _fit(project, images, encoder, control, name, print_)
     begun = time.monotonic()
@@ -160,8 +153,7 @@ def embed_images(
         runner.run(control)
     rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
     info["n_failed"] = _count_failed(project, key, runner.first_errors)
-    _seal(thumbnails, {})
-    _seal(vectors, info)
+    runner.seal(info)
     return StageResult(
         "embed",
         name,
@@ -330,11 +322,12 @@ def import_vectors(project: Project, control: JobControl) -> StageResult:
             "row holds NaN or Inf."
         )
     info = {"dim": dim, "metric": "euclidean", "n_failed": failed}
-    _seal(stage, info)
+    if not stage.sealed:
+        stage.seal(info)
     if project.has_images:
-        thumbnails = _thumbnail_stage(project)
-        ChunkRunner(project, source, thumbnails=thumbnails).run(control)
-        _seal(thumbnails, {})
+        runner = ChunkRunner(project, source, thumbnails=_thumbnail_stage(project))
+        runner.run(control)
+        runner.seal({})
     return StageResult(
         "embed",
         OWN_VECTORS,
