@@ -1,0 +1,339 @@
+"""Write docs/performance.md, and the table in README.md, from benchmarks/results.
+
+Every figure that the documentation quotes comes from a saved result, never by hand::
+
+    python scripts/make_performance_page.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+RESULTS = REPOSITORY / "benchmarks/results"
+BEGIN, END = "<!-- measured: begin -->", "<!-- measured: end -->"
+
+INTRODUCTION = (
+    "# Performance\n\n"
+    "Every figure on this page is from a file in `benchmarks/results/`, written by the "
+    "script named with it; this page is made by `scripts/make_performance_page.py`. No "
+    "GPU was available: everything here ran on the CPU. The machine was shared, so CPU "
+    "seconds say more than seconds, and ratios within one table more than absolute "
+    "values."
+)
+
+
+def load(name: str) -> dict[str, Any] | None:
+    """Return a saved result, or None."""
+    path = RESULTS / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    """Return a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def source(result: dict[str, Any], script: str) -> str:
+    """Return the line that says where, when and how something was measured."""
+    machine = result["machine"]
+    versions = result["versions"]
+    named = ", ".join(
+        f"{k} {versions[k]}" for k in ("taichi", "torch", "napari") if k in versions
+    )
+    return (
+        f"*`{script}`, {result['date'][:10]}; {machine['cores']} cores "
+        f"{machine['cpu']}, {machine.get('memory_gib', '?')} GiB, "
+        f"Python {machine['python']}, {named}.*"
+    )
+
+
+def seconds(value: float) -> str:
+    """Return a time that people read easily."""
+    return f"{value:.0f} s" if value >= 10 else f"{value:.1f} s"
+
+
+def step_rows(result: dict[str, Any]) -> list[list[str]]:
+    """Return one row per command of a pipeline benchmark."""
+    return [
+        [
+            f"`{step['command']}`" + (" (killed)" if step["killed"] else ""),
+            seconds(step["seconds"]),
+            seconds(step["cpu_seconds"]),
+            f"{step['peak_memory_mib']:,} MiB",
+        ]
+        for step in result["results"]["steps"]
+    ]
+
+
+STEP_HEAD = ["command", "time", "CPU time", "peak memory, all processes"]
+
+
+def pipelines() -> str:
+    """Return the section on whole runs."""
+    parts = ["## Whole runs, through the command line"]
+    cifar = load("pipeline_cifar10")
+    if cifar:
+        agree = cifar["results"]["label_agreement_10nn"]
+        done = cifar["results"]["status_after_kill"]["stages"][0]
+        maps = ", ".join(f"{k} {v:.3f}" for k, v in agree.items())
+        parts += [
+            "### CIFAR-10, a folder of 60,000 JPEG files, default encoder",
+            table(STEP_HEAD, step_rows(cifar)),
+            f"Embedding was killed with `kill -9` when {done['chunks_done']} of "
+            f"{done['chunks_total']} chunks were done, and went on from there. Share "
+            "of points whose 10 nearest neighbors on the map elect their label: "
+            f"{maps}.",
+            source(cifar, "bench_pipeline.py cifar10"),
+        ]
+    for path in sorted(RESULTS.glob("pipeline_vectors_*.json")):
+        result = load(path.stem)
+        assert result is not None
+        settings = result["settings"]
+        parts += [
+            f"### {settings['n']:,} vectors of {settings['dimensions']} dimensions",
+            table(STEP_HEAD, step_rows(result)),
+            per_iteration(result),
+            source(result, "bench_pipeline.py million"),
+        ]
+    return "\n\n".join(parts)
+
+
+def per_iteration(result: dict[str, Any]) -> str:
+    """Return what the maps of a run took per iteration."""
+    said = []
+    for stage in result["results"]["status_at_end"]["stages"]:
+        details = stage["info"].get("details") or {}
+        if "seconds_per_iteration" in details:
+            said.append(
+                f"{stage['key'].removeprefix('projections/')}: "
+                f"{details['seconds_per_iteration']:.2f} s per iteration over "
+                f"{stage['info']['n_iter']} iterations, KL "
+                f"{stage['info']['kl_divergence']:.2f}"
+            )
+    return "t-SNE " + "; ".join(said) + "."
+
+
+def quality() -> str:
+    """Return the section on t-SNE against openTSNE."""
+    parts = ["## t-SNE against openTSNE"]
+    for name in ("tsne_quality_70k", "tsne_quality_10k"):
+        result = load(name)
+        if result is None:
+            continue
+        settings = result["settings"]
+        rows = [
+            [
+                row,
+                f"{values['exact_kl']:.4f}",
+                f"{values['label_agreement_10']:.3f}",
+                f"{values['precision_at_10']:.3f}",
+                f"{values['precision_at_90']:.3f}",
+                seconds(values["cpu_s"]),
+            ]
+            for row, values in result["results"].items()
+            if "exact_kl" in values and "cpu_s" in values
+        ]
+        parts += [
+            f"### {settings['items']:,} images of Fashion-MNIST",
+            "The same affinities (perplexity "
+            f"{settings['perplexity']}), start, learning rate and "
+            f"{settings['iterations']} iterations. KL is exact, in float64.",
+            table(
+                ["run", "exact KL", "10-NN label agreement", "precision at 10",
+                 "precision at 90", "CPU time"],
+                rows,
+            ),
+            source(result, "bench_tsne_quality.py"),
+        ]  # fmt: skip
+    return "\n\n".join(parts)
+
+
+def accuracy() -> str:
+    """Return the section on force errors."""
+    result = load("tsne_accuracy")
+    if result is None:
+        return ""
+    rows = [
+        [
+            f"{r['dim']}D",
+            str(r["iteration"]),
+            f"`{r['setting']}`",
+            r["target"],
+            f"{100 * r['rms_error']:.2f} %",
+            f"{100 * r['p99_error']:.2f} %",
+            f"{100 * abs(r['z_error']):.3f} %",
+            f"{(r['interactions']['node'] + r['interactions']['point']) / 1e6:.1f} M",
+        ]
+        for r in result["results"]
+        if r["setting"] in ("fast", "default", "accurate")
+    ]
+    return "\n\n".join(
+        [
+            "## Error of the repulsive force",
+            f"Against the exact sum, {result['settings']['items']:,} points of "
+            "Fashion-MNIST, on maps of iterations 50, 250 and 750.",
+            table(
+                ["map", "iteration", "preset", "targets", "rms", "99th percentile",
+                 "error of Z", "interactions"],
+                rows,
+            ),
+            source(result, "bench_tsne_accuracy.py"),
+        ]
+    )  # fmt: skip
+
+
+def viewer() -> str:
+    """Return the section on the points layer."""
+    result, five = load("viewer"), load("viewer_5m")
+    if result is None:
+        return ""
+    times = dict(result["results"]["cpu_ms"])
+    if five:
+        times |= five["results"]["cpu_ms"]
+    columns = [
+        ("ours 1,000,000", "ours, 1M"),
+        ("stock 1,000,000", "napari's points, 1M"),
+        ("ours 5,000,000", "ours, 5M"),
+    ]
+    columns = [c for c in columns if c[0] in times]
+    names = [
+        n
+        for n in times[columns[0][0]]
+        if not n.startswith(("selected", "peak", "construct", "show"))
+    ]
+    rows = [
+        [name, *(_ms(times[key].get(name)) for key, _ in columns)] for name in names
+    ]
+    rows.append(
+        [
+            "peak memory",
+            *(f"{times[key]['peak memory, MiB']:,.0f} MiB" for key, _ in columns),
+        ]
+    )
+    over = [*result["results"]["over_budget"]]
+    over += five["results"]["over_budget"] if five else []
+    remark = (
+        "All within our budgets." if not over else f"Over budget: {'; '.join(over)}."
+    )
+    return "\n\n".join(
+        [
+            "## The points layer",
+            "CPU time of the window's thread per operation, without drawing.",
+            table(["operation", *(title for _, title in columns)], rows),
+            remark,
+            source(result, "bench_viewer.py"),
+        ]
+    )
+
+
+def _ms(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} ms"
+
+
+def encoders() -> str:
+    """Return the section on encoders."""
+    result = load("encoders")
+    if result is None:
+        return ""
+    rows = [
+        [
+            r["data"].split(" (")[0],
+            r["encoder"],
+            f"{r['images_per_core_second']:,.0f}",
+            f"{r['knn_accuracy']:.3f}",
+        ]
+        for r in result["results"]
+    ]
+    return "\n\n".join(
+        [
+            "## Encoders",
+            "Accuracy of a 10-nearest-neighbor classifier on the vectors (cosine, "
+            "5,000 reference and 1,000 query images). The descriptor's form was chosen "
+            "on these two sets, so expect a little less elsewhere.",
+            table(
+                ["images", "encoder", "images per core and second", "accuracy"], rows
+            ),
+            source(result, "bench_encoders.py"),
+        ]
+    )
+
+
+def readme_table() -> str:
+    """Return the few figures that the README shows."""
+    rows: list[list[str]] = []
+
+    def add(what: str, steps: list[dict[str, Any]]) -> None:
+        wall = sum(step["seconds"] for step in steps)
+        cpu = sum(step["cpu_seconds"] for step in steps)
+        rows.append([what, seconds(wall), seconds(cpu)])
+
+    cifar, million = load("pipeline_cifar10"), load("pipeline_vectors_1000000")
+    if cifar:
+        steps = cifar["results"]["steps"]
+        add("60,000 JPEG files to vectors, killed once", _named(steps, "embed"))
+        add("... neighbors", _named(steps, "neighbors"))
+        add("... t-SNE in 2D, 750 iterations", _named(steps, "project --dims 2"))
+        add("... t-SNE in 3D, 750 iterations", _named(steps, "project --dims 3"))
+    if million:
+        steps = million["results"]["steps"]
+        add("1,000,000 vectors of 50 dimensions: neighbors", _named(steps, "neighbors"))
+        iterations = million["settings"]["iterations_2d"]
+        flat = _named(steps, "project --dims 2")
+        add(f"... t-SNE in 2D, {iterations} iterations", flat)
+    return table(["what", "time", "CPU time"], rows) + "\n\n" + _beside_others()
+
+
+def _named(steps: list[dict[str, Any]], start: str) -> list[dict[str, Any]]:
+    return [step for step in steps if step["command"].startswith(start)]
+
+
+def _beside_others() -> str:
+    """Return the README's comparison with programs measured in the same run."""
+    rows = []
+    for name in ("tsne_quality_70k", "tsne_quality_10k"):
+        result = load(name)
+        if result is None:
+            continue
+        ours = result["results"]["ours default 2D"]
+        other = result["results"]["openTSNE default grid 2D"]
+        rows.append(
+            [
+                f"t-SNE of {result['settings']['items']:,} images in 2D, CPU time "
+                "(exact KL)",
+                f"{seconds(ours['cpu_s'])} ({ours['exact_kl']:.3f})",
+                f"openTSNE: {seconds(other['cpu_s'])} ({other['exact_kl']:.3f})",
+            ]
+        )
+    result = load("viewer")
+    if result:
+        times = result["results"]["cpu_ms"]
+        ours, stock = times["ours 1,000,000"], times["stock 1,000,000"]
+        rows += [
+            [
+                f"{what}, 1,000,000 points",
+                f"{ours[what]:,.0f} ms",
+                f"napari's points layer: {stock[what]:,.0f} ms",
+            ]
+            for what in ("box", "recolour by category", "hover")
+        ]
+    return table(["in one run", "napari-embed", "beside it"], rows)
+
+
+def main() -> None:
+    """Write both files."""
+    sections = [pipelines(), quality(), accuracy(), viewer(), encoders()]
+    page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
+    (REPOSITORY / "docs/performance.md").write_text(page + "\n")
+    readme = REPOSITORY / "README.md"
+    text = readme.read_text()
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    readme.write_text(f"{before}{BEGIN}\n{readme_table()}\n{END}{after}")
+
+
+if __name__ == "__main__":
+    main()
