@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -15,7 +18,6 @@ from PIL import Image
 from napari_embed.errors import ImageDecodeError, InputError, ManifestError
 from napari_embed.sources import SourceSpec, detect_source, open_source
 from napari_embed.sources.reading import map_in_order
-from napari_embed.sources.stacks import bad_vectors
 
 
 def save_image(path: Path, pixels: np.ndarray) -> None:
@@ -440,15 +442,6 @@ def test_ragged_and_missing_vectors(tmp_path):
     np.testing.assert_array_equal(got, [[1, 2], [np.nan, np.nan], [3, 4]])
 
 
-def test_bad_vectors_are_named():
-    block = np.ones((6, 3), np.float32)
-    block[1, 2], block[2, 0], block[4, 1] = np.nan, np.inf, 1e20
-    reasons = bad_vectors(block, 100)
-    assert sorted(reasons) == [101, 102, 104]
-    assert "NaN" in reasons[101]
-    assert "beyond" in reasons[104]
-
-
 # reading in threads
 
 
@@ -471,3 +464,98 @@ def test_map_in_order_is_ordered_bounded_and_closes(monkeypatch):
 
     with pytest.raises(ImageDecodeError):
         list(map_in_order(fail, range(1000)))
+
+
+# what people really have
+
+
+def labels_of(path, **arrays):
+    np.savez(path, images=np.zeros((3, 5, 5), "u1"), **arrays)
+    return open_source(detect_source(path)).list_items()["label"].to_pylist()
+
+
+def test_labels_keep_their_text_and_all_digits(tmp_path):
+    path = tmp_path / "a.npz"
+    byte_strings = np.array([b"cat", b"dog", "Käfer".encode()])
+    assert labels_of(path, labels=byte_strings) == ["cat", "dog", "Käfer"]
+    named = {"labels": np.array([1, 0, 7]), "classes": np.array([b"x", b"y"])}
+    assert labels_of(path, **named) == ["y", "x", None]
+    numbers = np.array([1234567.0, 1234568.0, np.nan])
+    assert labels_of(path, labels=numbers) == ["1234567", "1234568", None]
+    assert labels_of(path, y=np.array([0.1, 2, np.inf], "f4")) == ["0.1", "2", "inf"]
+
+
+def test_an_array_y_that_is_no_list_of_labels_is_left_alone(tmp_path):
+    assert labels_of(tmp_path / "a.npz", y=np.zeros((3, 2))) == [None] * 3
+    one_hot = {"y": np.zeros((3, 2)), "targets": np.arange(3)}
+    assert labels_of(tmp_path / "b.npz", **one_hot) == ["0", "1", "2"]
+
+
+def test_the_option_label_names_an_array(tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, X=np.zeros((3, 4)), labels=np.arange(3), kind=np.array(list("abc")))
+    source = open_source(detect_source(path).with_options(label="kind"))
+    assert source.list_items()["label"].to_pylist() == ["a", "b", "c"]
+    with pytest.raises(InputError, match="no array 'sort'"):
+        open_source(detect_source(path).with_options(label="sort")).list_items()
+
+
+def test_options_that_would_do_nothing_are_refused(tmp_path):
+    np.save(tmp_path / "v.npy", np.zeros((5, 4)))
+    np.save(tmp_path / "i.npy", np.zeros((5, 4, 4)))
+    (tmp_path / "t.csv").write_text("x,y\n1,2\n")
+    for name, option in {
+        "": "root", "v.npy": "layout", "i.npy": "root", "t.csv": "array",
+    }.items():  # fmt: skip
+        spec = detect_source(tmp_path / name).with_options(**{option: "NHW"})
+        with pytest.raises(InputError, match=f"{option} cannot be used"):
+            open_source(spec)
+    with pytest.raises(InputError, match="no options; label cannot"):
+        open_source(SourceSpec("sample", "fashion", {"label": "x"}))
+
+
+def test_names_with_colons_spaces_and_line_breaks_are_read(tmp_path, rng):
+    names = ["new\nline.png", "plate:1/a b.png", "scan:001.png", "späce ü.png"]
+    for name in names:
+        save_image(tmp_path / name, rng.integers(0, 255, (8, 8, 3), dtype=np.uint8))
+    items, images = read_all(open_source(detect_source(tmp_path)))
+    assert items["source"].to_pylist() == names
+    assert [image.error for image in images] == [None] * 4
+
+
+def test_a_folder_that_cannot_be_listed_is_told(tmp_path, monkeypatch, caplog):
+    for name in ("a/x.png", "b/y.png"):
+        save_image(tmp_path / name, np.zeros((4, 4, 3), np.uint8))
+    scandir = os.scandir
+
+    def guarded(path):
+        if Path(path).name == "b":
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", guarded)
+    items = open_source(detect_source(tmp_path)).list_items()
+    assert items["source"].to_pylist() == ["a/x.png"]
+    assert "The images in 'b' are left out" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("column", "values"),
+    [("label", [[1], [2]]), ("label", [{"a": 1}] * 2), ("path", [b"\xff.png"] * 2)],
+)
+def test_a_column_that_is_no_text_is_named(tmp_path, column, values):
+    columns = {"path": ["a.png", "b.png"], "x": [0, 1], "y": [0, 1], column: values}
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    source = open_source(SourceSpec("table", str(tmp_path / "t.parquet")))
+    with pytest.raises(ManifestError, match=f"column '{column}' must hold text"):
+        source.list_items()
+
+
+def test_reading_images_changes_no_warnings_of_others():
+    code = "import warnings\n"
+    code += "from PIL import Image; import napari_embed.sources.images\n"
+    code += "print([f for f in warnings.filters if f[2].__module__ == 'PIL.Image'])"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "[]"

@@ -193,7 +193,8 @@ def label_column(
     """
     if option is not None and option not in arrays:
         raise InputError(f"{path} has no array {option!r} of labels.")
-    name = option or next((x for x in _LABEL_NAMES if x in arrays), None)
+    flat = [x for x in _LABEL_NAMES if x in arrays and arrays[x].ndim == 1]
+    name = option or next(iter(flat), None)
     if name is None:
         return None
     if tuple(arrays[name].shape) != (n,):
@@ -206,8 +207,18 @@ def label_column(
     if names is not None and values.dtype.kind in "iu":
         classes = np.asarray(arrays[names][:])
         good = (values >= 0) & (values < classes.size)
-        texts = [str(c) for c in classes.ravel()]
+        texts = [_text(c) for c in classes.ravel()]
         return [texts[v] if ok else None for v, ok in zip(values, good, strict=True)]
     if values.dtype.kind == "f":
-        return [None if np.isnan(v) else f"{v:g}" for v in values]
-    return [str(value) for value in values.tolist()]
+        return [None if np.isnan(v) else _number(v) for v in values]
+    return [_text(value) for value in values.tolist()]
+
+
+def _text(value: object) -> str:
+    """Return a label as text; byte strings come from HDF5 and older files."""
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+
+
+def _number(value: np.floating[Any]) -> str:
+    """Return all digits of a label, without the ".0" of a whole number."""
+    return str(int(value)) if value.is_integer() else str(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from functools import partial
@@ -23,6 +24,8 @@ from napari_embed.sources.spec import (
 )
 
 __all__ = ["FolderSource"]
+
+_log = logging.getLogger(__name__)
 
 _PROGRESS_EVERY = 1000
 
@@ -122,6 +125,11 @@ def _image_names(root: Path) -> Iterator[str]:
                 raise InputError(
                     f"{root} cannot be listed: {error.strerror}. Check the permissions."
                 ) from error
+            _log.warning(
+                "The images in %r are left out: it cannot be listed (%s).",
+                folder,
+                error.strerror,
+            )
 
 
 def _printable(name: str) -> str:

@@ -17,6 +17,7 @@ __all__ = ["detect_source", "open_source"]
 
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
 _ARRAYS = (".npy", ".npz", ".zarr")
+_TABLE_OPTIONS = ("image_path", "label", "vectors", "root")
 
 
 def open_source(spec: SourceSpec) -> Source:
@@ -25,17 +26,34 @@ def open_source(spec: SourceSpec) -> Source:
     Raises
     ------
     InputError
-        If the path does not exist or does not hold what the kind needs.
+        If the path does not exist or does not hold what the kind needs, or an option
+        is none of this kind of source.
     """
     if spec.kind == "folder":
+        _check_options(spec, "A folder of images")
         return FolderSource(spec)
     if spec.kind == "sample":
+        _check_options(spec, "The sample")
         return ImagesSource(spec, sample_path(spec.path))
     if spec.kind == "images":
+        _check_options(spec, "An array of images", "array", "label", "layout")
         return ImagesSource(spec, spec.location)
     if spec.kind == "vectors" and spec.location.suffix.lower() in _ARRAYS:
+        _check_options(spec, "An array of vectors", "array", "label")
         return VectorsSource(spec)
+    _check_options(spec, "A table", *_TABLE_OPTIONS)
     return TableSource(spec)
+
+
+def _check_options(spec: SourceSpec, what: str, *known: str) -> None:
+    """Refuse options that would do nothing."""
+    unknown = [name for name in spec.options if name not in known]
+    if unknown:
+        choice = f"the options {', '.join(known)}" if known else "no options"
+        raise InputError(
+            f"{what} has {choice}; {', '.join(unknown)!s:.200} cannot be used with "
+            f"{spec.path}."
+        )
 
 
 def detect_source(path: str | Path, *, kind: str = "auto") -> SourceSpec:

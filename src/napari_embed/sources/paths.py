@@ -17,7 +17,8 @@ from napari_embed.errors import ImageDecodeError, UnsafePathError
 
 __all__ = ["check_relative_name", "open_confined", "read_confined"]
 
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:")  # two letters or more: not a drive
+# Two letters or more: not a drive. "plate:01.png" is a file name like any other.
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:/|data:")
 _DRIVE = re.compile(r"[A-Za-z]:")
 _OPEN_FLAGS = (
     os.O_RDONLY

@@ -23,14 +23,13 @@ from napari_embed.sources.spec import (
     SourceSpec,
 )
 
-__all__ = ["ImagesSource", "RowView", "VectorsSource", "bad_vectors", "sample_path"]
+__all__ = ["ImagesSource", "RowView", "VectorsSource", "sample_path"]
 
 _IMAGE_NAMES = ("images", "image", "data", "X", "arr_0")
 _VECTOR_NAMES = ("vectors", "embeddings", "embedding", "features", "X", "arr_0")
 _BLOCK_BYTES = 64 << 20
 _LIMIT_SAMPLE = 64
 _CHANNELS = (1, 3, 4)
-_MAX_ABS_VECTOR = 1e15
 _SAMPLE_NAME = re.compile(r"[a-z0-9]{1,40}")
 
 
@@ -70,7 +69,7 @@ class ImagesSource:
     linearly between the 0.1 and 99.9 percentiles of that sample. A fourth channel is
     dropped.
 
-    Options: ``array`` and ``labels`` name arrays in npz files and Zarr groups,
+    Options: ``array`` and ``label`` name arrays in npz files and Zarr groups,
     ``layout`` is "NHW", "NHWC" or "NCHW" where the shape is ambiguous.
 
     Raises
@@ -100,7 +99,7 @@ class ImagesSource:
     def list_items(self, *, progress: ProgressCallback | None = None) -> pa.Table:
         """Return ``source`` (the row number) and ``label``."""
         n = int(self._array.shape[0])
-        labels = label_column(self._path, self._arrays, n, _option(self.spec, "labels"))
+        labels = label_column(self._path, self._arrays, n, _option(self.spec, "label"))
         if progress:
             progress(n, n)
         return _items(n, labels)
@@ -250,7 +249,7 @@ class RowView:
 class VectorsSource:
     """Own vectors as an (n, d) array, with optional labels; no images.
 
-    Options: ``array`` and ``labels`` name arrays in npz files and Zarr groups. With two
+    Options: ``array`` and ``label`` name arrays in npz files and Zarr groups. With two
     or three columns the vectors are also taken as positions.
 
     Raises
@@ -277,7 +276,7 @@ class VectorsSource:
     def list_items(self, *, progress: ProgressCallback | None = None) -> pa.Table:
         """Return ``source`` (the row number) and ``label``."""
         n = int(self._array.shape[0])
-        labels = label_column(self._path, self._arrays, n, _option(self.spec, "labels"))
+        labels = label_column(self._path, self._arrays, n, _option(self.spec, "label"))
         if progress:
             progress(n, n)
         return _items(n, labels)
@@ -300,31 +299,3 @@ class VectorsSource:
     def positions(self) -> NDArray[np.float32] | None:
         """Return the vectors themselves when they have 2 or 3 columns."""
         return self.vectors()[:] if self._array.shape[1] in (2, 3) else None
-
-
-def bad_vectors(block: NDArray[Any], first: int = 0) -> dict[int, str]:
-    """Return {row: reason} for the vectors nothing can be computed from.
-
-    Parameters
-    ----------
-    block
-        (m, d) vectors.
-    first
-        Number of the first row.
-
-    Notes
-    -----
-    Values beyond 1e15 are refused because a neighbor search squares them: in float32
-    that overflows, and one library aborts the process on it.
-    """
-    finite = np.isfinite(block).all(axis=1)
-    with np.errstate(invalid="ignore"):
-        huge = finite & (np.abs(block) > _MAX_ABS_VECTOR).any(axis=1)
-    reasons = {
-        first + int(i): "the vector holds NaN or Inf" for i in np.flatnonzero(~finite)
-    }
-    reasons |= {
-        first + int(i): f"the vector holds a value beyond {_MAX_ABS_VECTOR:g}"
-        for i in np.flatnonzero(huge)
-    }
-    return reasons

@@ -103,7 +103,12 @@ class TableSource:
         return next((lower[name] for name in known if name in lower), None)
 
     def _find_vectors(self) -> str | None:
-        lists = [f.name for f in self._schema if _is_vector_type(f.type)]
+        taken = (self._path_column, self._label_column)
+        lists = [
+            field.name
+            for field in self._schema
+            if _is_vector_type(field.type) and field.name not in taken
+        ]
         wanted = self._named("vectors", _VECTOR_NAMES)
         if wanted in lists:
             return wanted
@@ -134,20 +139,21 @@ class TableSource:
         Raises
         ------
         ManifestError
-            If ids occur twice, or no image of the first 100 can be found.
+            If ids occur twice, paths or labels are no text, or no image of the first
+            100 can be found.
         """
         table = self._table
         _check_unique_ids(self._path, table)
         n = table.num_rows
         if self._path_column:
-            source = pc.fill_null(table[self._path_column].cast(pa.string()), "")
+            source = pc.fill_null(self._text(self._path_column), "")
             if not (self._vector_column or self._position_columns):
                 self._check_some_exist(source)
         else:
             source = pa.array(np.arange(n)).cast(pa.string())
         label = pa.nulls(n, pa.string())
         if self._label_column:
-            label = table[self._label_column].cast(pa.string())
+            label = self._text(self._label_column)
         columns = {"source": source, "label": label}
         for name in table.column_names:
             if name in (self._path_column, self._label_column):
@@ -160,6 +166,16 @@ class TableSource:
         if progress:
             progress(n, n)
         return pa.table(columns)
+
+    def _text(self, name: str) -> pa.ChunkedArray:
+        """Return a column as text."""
+        try:
+            return self._table[name].cast(pa.string())
+        except pa.ArrowException as error:
+            raise ManifestError(
+                f"{self._path}: column {name!r} must hold text or numbers: "
+                f"{error!s:.200}. Correct it, or name another column."
+            ) from error
 
     def _check_some_exist(self, source: pa.ChunkedArray) -> None:
         """Explain a wrong image root once, instead of once per item."""
