@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -404,3 +405,69 @@ def test_pages_read_directly_equal_what_zarr_reads(tmp_path, rng, chunk_rows):
             ids = rng.integers(0, n, count)
             np.testing.assert_array_equal(made.read_thumbnails(ids), slow[ids])
         np.testing.assert_array_equal(made.read_thumbnails(np.arange(n)), slow)
+
+
+# odd names and damage
+
+
+def test_an_empty_label_is_no_label(tmp_path):
+    (tmp_path / "t.csv").write_text("x,y,label\n1,2,\n3,4,a\n5,6,\n")
+    spec = SourceSpec("table", str(tmp_path / "t.csv"))
+    with Project.create(tmp_path / "a.embed", spec) as made:
+        assert made.items()["label"].to_pylist() == [None, "a", None]
+        codes, names = made.categories("label")
+        assert (codes.tolist(), names) == ([-1, 0, -1], ["a"])
+
+
+def test_labels_stay_in_order_beside_one_called_nan(tmp_path):
+    labels = np.array(["10", "nan", "9", "NaN", "2", "x", "inf"])
+    np.savez(tmp_path / "a.npz", X=np.zeros((7, 4)), labels=labels)
+    spec = SourceSpec("vectors", str(tmp_path / "a.npz"))
+    with Project.create(tmp_path / "a.embed", spec) as made:
+        codes, names = made.categories("label")
+        assert names == ["2", "9", "10", "inf", "NaN", "nan", "x"]
+        assert [names[code] for code in codes] == labels.tolist()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names are Unicode there")
+def test_a_folder_whose_name_is_no_unicode(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    try:
+        os.mkdir(folder)
+    except OSError:
+        pytest.skip("this file system takes Unicode names only")
+    path = Path(os.fsdecode(folder)) / "v.npy"
+    np.save(path, np.zeros((5, 4)))
+    with Project.create(tmp_path / "ä.embed", SourceSpec("vectors", str(path))):
+        pass
+    text = (tmp_path / "ä.embed/project.json").read_text(encoding="utf-8")
+    assert '"ä"' in text
+    with Project.open(tmp_path / "ä.embed") as project:
+        assert project.source().vectors().shape == (5, 4)
+
+
+def test_a_path_with_nothing_there_is_told_from_a_foreign_folder(tmp_path):
+    with pytest.raises(StoreError, match="There is no project"):
+        Project.open(tmp_path / "none.embed")
+    with pytest.raises(StoreError, match="is not a napari-embed project"):
+        Project.open(tmp_path)
+
+
+def test_an_unknown_upstream_costs_no_finished_work(project, vectors):
+    embed(project, vectors).seal()
+    with pytest.raises(InputError, match="upstream must be"):
+        project.begin_stage(
+            "embeddings/own", fingerprint="new", shape_tail=(DIM,), dtype="float32",
+            upstream="thumbnails",
+        )  # fmt: skip
+    np.testing.assert_array_equal(project.embeddings("own")[:], vectors)
+
+
+def test_a_damaged_encoder_state_can_be_given_up(project):
+    project.write_encoder_state("own", {"mean": np.zeros(3)}, fingerprint="f")
+    file = project.path / "encoders/own.npz"
+    file.write_bytes(file.read_bytes() + b"x")
+    [problem] = project.verify()
+    project.invalidate_chunks(problem.stage)
+    assert project.verify() == []
+    assert project.read_encoder_state("own", fingerprint="f") is None

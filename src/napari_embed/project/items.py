@@ -38,8 +38,9 @@ def write_items(path: Path, items: pa.Table) -> pa.Table:
     path
         File to write.
     items
-        Columns ``source`` (string), ``label`` (string or dictionary, may be absent)
-        and any others; a column ``id`` is not allowed, it is the row number.
+        Columns ``source`` (string), ``label`` (string or dictionary, may be absent;
+        an empty text is no label) and any others; a column ``id`` is not allowed, it
+        is the row number.
 
     Raises
     ------
@@ -66,8 +67,9 @@ def write_items(path: Path, items: pa.Table) -> pa.Table:
 
 
 def _dictionary(label: Any) -> Any:
-    """Return a column as one dictionary of strings."""
+    """Return a column as one dictionary of strings, empty ones as null."""
     plain = pc.cast(label, pa.string())
+    plain = pc.if_else(pc.equal(plain, ""), pa.scalar(None, pa.string()), plain)
     chunked = plain if isinstance(plain, pa.ChunkedArray) else pa.chunked_array([plain])
     return chunked.dictionary_encode().unify_dictionaries()
 

@@ -72,7 +72,8 @@ class Manifest:
         values = {"format": FORMAT_NAME, "version": FORMAT_VERSION, **asdict(self)}
         values["source"] = self.source.to_dict()
         text = json.dumps(values, indent=2, ensure_ascii=False) + "\n"
-        write_atomic(root / MANIFEST_NAME, text.encode())
+        # A path that is no Unicode keeps its odd bytes as JSON escapes.
+        write_atomic(root / MANIFEST_NAME, text.encode("utf-8", "backslashreplace"))
 
 
 def read_manifest(root: Path) -> Manifest:
@@ -86,12 +87,15 @@ def read_manifest(root: Path) -> Manifest:
         If a newer version of this package wrote it.
     """
     path = root / MANIFEST_NAME
-    if not path.is_file():
-        raise StoreError(
-            f"{root} is not a napari-embed project: it has no {MANIFEST_NAME}. "
-            "Choose a folder that `napari-embed new` made (its name ends in .embed)."
-        )
     with store_errors("read", path):
+        if not root.exists():
+            raise StoreError(f"There is no project {root}. Check the path.")
+        if not path.is_file():
+            raise StoreError(
+                f"{root} is not a napari-embed project: it has no {MANIFEST_NAME}. "
+                "Choose a folder that `napari-embed new` made (its name ends in "
+                ".embed)."
+            )
         if path.stat().st_size > _MAX_BYTES:
             raise StoreError(f"{path} is larger than 1 MiB and was not written by us.")
         text = path.read_bytes()

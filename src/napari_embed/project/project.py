@@ -195,13 +195,13 @@ class Project(ProjectReader):
         """
         self._require_writable()
         check_key(key, (THUMBNAILS, "embeddings/"))
+        record = StageRecord(
+            key, fingerprint, upstream or "", self._fingerprint_of(upstream),
+            params, info, chunks_total=self.n_chunks,
+        )  # fmt: skip
         disk = self._open_or_create(
             key, fingerprint, tuple(shape_tail), str(np.dtype(dtype))
         )
-        record = StageRecord(
-            key, fingerprint, upstream or "", self._fingerprint_of(upstream),
-            params, info, chunks_total=disk.spec.n_chunks,
-        )  # fmt: skip
         with self._ledger.transaction():
             old = self._ledger.stage(key)
             if old is None or old.fingerprint != fingerprint:
@@ -259,9 +259,13 @@ class Project(ProjectReader):
         """Make chunks of a stage pending again, all of them when None is given.
 
         A neighbor graph or projection is then missing as a whole and must be computed
-        again.
+        again; so is what an encoder learned ("encoders/NAME"), which is learned again
+        when it is needed.
         """
         self._require_writable()
+        if key.startswith("encoders/"):
+            self._ledger.clear_stage(key)
+            return
         record = self._ledger.stage(key)
         if record is None:
             raise InputError(f"There is no stage {key!r} in this project.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import threading
@@ -358,7 +359,8 @@ def check_key(key: str, allowed: Sequence[str]) -> None:
 
 def _natural(text: str) -> tuple[int, float, str]:
     """Sort key: numbers by value before words."""
-    try:
-        return (0, float(text), text)
-    except ValueError:
-        return (1, 0.0, text)
+    with contextlib.suppress(ValueError):
+        number = float(text)
+        if not math.isnan(number):  # which no order knows where to put
+            return (0, number, text)
+    return (1, 0.0, text)
