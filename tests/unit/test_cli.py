@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import os
 import signal
@@ -247,6 +248,72 @@ def test_verify_names_damage_and_repairs_it(
     assert main(["embed", str(project)]) == 0
     assert main(["verify", str(project)]) == 0
     assert chunk.read_bytes() == before
+
+
+def test_repair_says_what_only_a_backup_can_mend(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save(tmp_path / "v.npy", np.random.default_rng(1).normal(size=(20, 4)))
+    project = tmp_path / "v.embed"
+    assert main(["new", str(tmp_path / "v.npy"), str(project)]) == 0
+    manifest = json.loads((project / "project.json").read_text())
+    manifest["items_checksum"] = "0" * 32
+    (project / "project.json").write_text(json.dumps(manifest))
+    assert main(["verify", str(project), "--repair"]) == 1
+    text = capsys.readouterr().out
+    assert "1 cannot be made again" in text
+    assert "napari-embed embed" not in text
+
+
+def test_a_map_of_another_source_is_not_passed_off(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("a/images", "b/images"):
+        Path(folder).mkdir(parents=True)
+        Image.new("RGB", (8, 8)).save(f"{folder}/0.png")
+    assert main(["new", "a/images"]) == 0
+    for words in (["b/images"], ["sample", "images.embed"]):
+        assert main(["map", *words, "--no-view"]) == 1
+        assert "was made from" in capsys.readouterr().err
+    compute._require_same_source(Path("images.embed"), "b/../a/images")
+
+
+def test_a_project_is_no_source(
+    vectors_project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["new", str(vectors_project), "again.embed"]) == 1
+    assert "is a project, not a source" in capsys.readouterr().err
+
+
+def test_options_of_the_source_reach_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stack = np.zeros((5, 6, 3), np.uint8)
+    kinds = np.array(list("abcab"))
+    np.savez(tmp_path / "a.npz", one=stack, two=stack, kinds=kinds)
+    words = ["new", str(tmp_path / "a.npz"), str(tmp_path / "a.embed")]
+    assert main(words) == 1
+    assert main([*words, "--option", "array=two"]) == 1
+    assert "set layout=NHW" in capsys.readouterr().err
+    given = ["--option", "array=two", "--option", "layout=NHW", "--label", "kinds"]
+    assert main([*words, *given]) == 0
+    with Project.open(tmp_path / "a.embed") as project:
+        assert project.items()["label"].to_pylist() == kinds.tolist()
+    assert main([*words, "--option", "layout"]) == 2
+    assert "expected NAME=VALUE" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "utf-8", "cp1252"])
+def test_odd_names_reach_the_terminal_harmless(encoding: str) -> None:
+    stream = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    shown = console.showable("\x1b[31m日本 é \udce9\n\u202ex", stream)
+    stream.write(shown)  # nothing the encoding lacks
+    lacking = {"ascii": ("??", "?"), "utf-8": ("日本", "é"), "cp1252": ("??", "é")}
+    far, near = lacking[encoding]
+    assert shown == f"?[31m{far} {near} ?\n?x"
 
 
 def test_encoders_are_listed(capsys: pytest.CaptureFixture[str]) -> None:

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
@@ -269,6 +271,36 @@ def test_a_table_with_positions_is_a_map_at_once(tmp_path: Path) -> None:
         np.testing.assert_array_equal(positions[:, 1], np.arange(20) / 2)
 
 
+def test_unreadable_images_beside_own_vectors_are_listed(
+    tmp_path: Path, rng: np.random.Generator
+) -> None:
+    Image.new("RGB", (8, 8), "red").save(tmp_path / "a.png")
+    (tmp_path / "broken.png").write_bytes(b"no image")
+    table = {
+        "path": ["a.png", "broken.png", "a.png", "missing.png"],
+        "vector": rng.normal(size=(4, 5)).tolist(),
+    }
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    spec = detect_source(tmp_path / "t.parquet")
+    result = pipeline.run_create(tmp_path / "a.embed", spec, JobControl())
+    assert result.n_failed == 0  # all have vectors
+    with Project.open(tmp_path / "a.embed") as project:
+        errors = project.errors().to_pylist()
+        assert [(e["id"], e["stage"]) for e in errors] == [
+            (1, "thumbnails"), (3, "thumbnails"),
+        ]  # fmt: skip
+
+
+def test_vectors_nothing_can_be_made_of_leave_no_project(tmp_path: Path) -> None:
+    np.save(tmp_path / "v.npy", np.full((6, 4), np.nan, np.float32))
+    spec = detect_source(tmp_path / "v.npy")
+    with pytest.raises(InputError, match="None of the 6 vectors"):
+        pipeline.run_create(tmp_path / "v.embed", spec, JobControl())
+    assert [path.name for path in tmp_path.iterdir()] == ["v.npy"]
+    np.save(tmp_path / "v.npy", np.ones((6, 4), np.float32))
+    pipeline.run_create(tmp_path / "v.embed", spec, JobControl())
+
+
 @pytest.fixture
 def gappy(tmp_path: Path, rng: np.random.Generator) -> Project:
     """200 vectors in 4 far groups, every tenth missing."""
@@ -314,6 +346,25 @@ def test_a_larger_graph_serves_smaller_wishes_and_is_kept(gappy: Project) -> Non
         assert not pipeline.run_neighbors(project, small, JobControl()).computed
         other = NeighborParams(n_neighbors=6, metric="cosine")
         assert pipeline.run_neighbors(project, other, JobControl()).computed
+
+
+def test_a_graph_that_grows_leaves_the_maps_as_they_are(gappy: Project) -> None:
+    with gappy as project:
+        few = NeighborParams(n_neighbors=15)
+        small = ProjectionParams(n_components=2, perplexity=5, max_iter=20)
+        pipeline.run_projection(
+            project, small, JobControl(), name="small", neighbors=few
+        )
+        large = ProjectionParams(n_components=2, perplexity=12, max_iter=20)
+        pipeline.run_projection(project, large, JobControl(), name="large")
+        assert project.read_neighbors("vectors").k == 36
+        for name in ("small", "large"):
+            assert project.stage_info(f"projections/{name}").state == "sealed"
+        again = pipeline.run_projection(project, small, JobControl(), name="small")
+        assert not again.computed
+        other = NeighborParams(n_neighbors=40, metric="cosine")
+        pipeline.run_neighbors(project, other, JobControl())
+        assert project.stage_info("projections/small").state == "stale"
 
 
 def test_graphs_of_some_and_of_all_items_are_inverse(rng: np.random.Generator) -> None:

@@ -14,6 +14,7 @@ import click
 
 from napari_embed import __version__
 from napari_embed.cli import compute, look
+from napari_embed.cli.console import showable
 from napari_embed.errors import EmbedError, JobCancelled
 
 __all__ = ["main"]
@@ -84,7 +85,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:  # BLE001: last resort, a sentence for the user
         if logging.getLogger("napari_embed").isEnabledFor(logging.DEBUG):
             logging.getLogger("napari_embed").exception("The command failed")
-        sys.stderr.write(f"Error: {_sentence(error)}\n")
+        text = showable(_sentence(error), sys.stderr)
+        sys.stderr.write(f"Error: {text}\n")
         return EXIT_ERROR
     return result if isinstance(result, int) else 0
 

@@ -45,6 +45,14 @@ def _default_project(source: str) -> Path:
     return Path(f"{name or 'project'}{SUFFIX}")
 
 
+def _named_option(text: str) -> tuple[str, str]:
+    """Split NAME=VALUE."""
+    name, separator, value = text.partition("=")
+    if not (name and separator and value):
+        raise click.BadParameter(f"expected NAME=VALUE, got {text!r}")
+    return name, value
+
+
 @click.command(
     short_help="Make a project from a folder, table or array.",
     epilog="""\b
@@ -70,6 +78,14 @@ Examples:
 )
 @click.option("--root", metavar="FOLDER", help="Where a table's relative paths start.")
 @click.option(
+    "--option",
+    "more",
+    metavar="NAME=VALUE",
+    multiple=True,
+    help="Another option of the source: image_path or vectors (columns of a table), "
+    "array (which one of an npz or Zarr), layout (NHW, NHWC or NCHW).",
+)
+@click.option(
     "--thumbnail-size", type=click.IntRange(1, 512), help="Side in pixels, at most 512."
 )
 def new(
@@ -79,6 +95,7 @@ def new(
     name: str | None,
     label: str | None,
     root: str | None,
+    more: tuple[str, ...],
     thumbnail_size: int | None,
 ) -> int:
     """Make a project from SOURCE: list its items, change nothing there.
@@ -89,6 +106,7 @@ def new(
     """
     target = project or _default_project(source)
     options = {k: v for k, v in {"label": label, "root": root}.items() if v is not None}
+    options |= dict(map(_named_option, more))
     with Engine() as engine:
         result = engine.run(
             "create",
@@ -379,6 +397,7 @@ def _all_steps(
     _require_faiss()
     with Engine() as engine:
         if path.exists():
+            _require_same_source(path, source)
             say(f"Going on with {path}.")
         else:
             engine.run("create", path=where, source=source)
@@ -392,6 +411,29 @@ def _all_steps(
         )
         _report_projection(laid_out)
     return laid_out, str(laid_out["name"])
+
+
+def _require_same_source(path: Path, source: str) -> None:
+    """Refuse to show one folder's map for another: both may be called "images".
+
+    Raises
+    ------
+    InputError
+        If the project was made from something else.
+    """
+    from napari_embed.project.manifest import read_manifest
+
+    made_from = read_manifest(path).source
+    wanted = Path(source).expanduser()
+    if source == "sample" and not wanted.exists():
+        same = made_from.kind == "sample"
+    else:
+        same = made_from.location.resolve() == wanted.resolve()
+    if not same:
+        raise InputError(
+            f"{path} was made from {made_from.path}, not from {source}. Name another "
+            f"project: napari-embed map {source} other{SUFFIX}"
+        )
 
 
 def _require_faiss() -> None:

@@ -6,7 +6,7 @@ import sys
 import time
 from contextlib import ExitStack
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from napari_embed.engine.progress import Progress
 
@@ -17,16 +17,27 @@ if TYPE_CHECKING:
 
     from napari_embed.engine.client import Event
 
-__all__ = ["Engine", "duration", "say"]
+__all__ = ["Engine", "duration", "say", "showable"]
 
 # Without a terminal (a log file, a cluster job) a line each so often.
 LINE_EVERY_S = 15.0
 WAIT_STEP_S = 0.2
 
 
+def showable(text: str, stream: TextIO) -> str:
+    """Return text that a stream can take and a terminal does not obey.
+
+    Names come from data: control characters (colours, a cleared screen) and what the
+    stream's encoding lacks become question marks; line breaks stay.
+    """
+    plain = "".join(c if c.isprintable() or c == "\n" else "?" for c in text)
+    encoding = stream.encoding or "utf-8"
+    return plain.encode(encoding, "replace").decode(encoding)
+
+
 def say(text: str) -> None:
     """Print one line for the user; text from data is not interpreted."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(showable(text, sys.stdout) + "\n")
     sys.stdout.flush()
 
 

@@ -233,9 +233,16 @@ def verify(project: Path, repair: bool) -> int:
     if not problems:
         say(f"{project} is whole.")
         return 0
+    lost = sum(not p.stage for p in problems)
+    if repair and len(problems) > lost:
+        say(
+            f"{len(problems) - lost} damaged parts count as not done. Make them again: "
+            f"napari-embed embed {project}, then napari-embed project {project}"
+        )
     if repair:
-        say(f"{len(problems)} damaged parts will be made again by the next embed.")
-        return 0
+        if lost:
+            say(f"{lost} cannot be made again. Restore them from a backup.")
+        return 1 if lost else 0
     say(f"{len(problems)} problems. To mend: napari-embed verify {project} --repair")
     return 1
 

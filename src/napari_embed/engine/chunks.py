@@ -258,10 +258,12 @@ class ChunkRunner:
 
     def _write(self, parts: list[Piece], blocks: list[NDArray[np.float32]]) -> None:
         chunk = parts[0].chunk
+        errors = {k: v for piece in parts for k, v in piece.errors.items()}
         if chunk in self._to_show:
             pictures = [p.thumbnails for p in parts if p.thumbnails is not None]
-            self._thumbnails.write(chunk, np.concatenate(pictures))
+            # Where images are encoded, their errors belong to the vectors.
+            unread = errors if self._vectors is None else None
+            self._thumbnails.write(chunk, np.concatenate(pictures), errors=unread)
         if self._vectors is not None and chunk in self._to_encode:
-            errors = {k: v for piece in parts for k, v in piece.errors.items()}
             self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]
             self._vectors.write(chunk, np.concatenate(blocks), errors=errors)

@@ -11,6 +11,7 @@ import platform
 import time
 from contextlib import ExitStack
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,10 @@ from napari_embed.engine.environment import usable_cpus
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.worker import Emit, JobFunction
-from napari_embed.errors import InputError, StoreLockedError
+from napari_embed.errors import InputError, StoreError, StoreLockedError
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 from napari_embed.project import Project
+from napari_embed.project.manifest import read_manifest
 from napari_embed.sources import SourceSpec, detect_source
 
 __all__ = ["JOBS"]
@@ -59,7 +61,9 @@ def _create(
         spec = SourceSpec.from_dict(arguments["spec"])
     else:
         kind = arguments.get("kind") or "auto"
-        spec = detect_source(str(arguments.get("source") or ""), kind=kind)
+        source = str(arguments.get("source") or "")
+        _refuse_project(source)
+        spec = detect_source(source, kind=kind)
     if arguments.get("options"):
         spec = spec.with_options(**arguments["options"])
     return pipeline.run_create(
@@ -69,6 +73,19 @@ def _create(
         name=arguments.get("name"),
         thumbnail_size=arguments.get("thumbnail_size"),
     ).to_dict()
+
+
+def _refuse_project(source: str) -> None:
+    """Refuse a project, which is a Zarr group with thumbnails that look like images."""
+    root = Path(source).expanduser().absolute()
+    try:
+        read_manifest(root)
+    except StoreError:
+        return
+    raise InputError(
+        f"{root} is a project, not a source of items. Open it, or go on with it: "
+        f"napari-embed embed {source}"
+    )
 
 
 def _embed(

@@ -13,6 +13,7 @@ neighbor ids are -1 and their positions NaN.
 from __future__ import annotations
 
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -83,31 +84,42 @@ def run_create(
         If the folder exists already or cannot be written.
     """
     started = time.monotonic()
-    with Project.create(
+    project = Project.create(
         path,
         spec,
         name=name,
         thumbnail_size=thumbnail_size,
         progress=control.reporter("items"),
-    ) as project:
-        failed = 0
-        if project.source().vectors() is not None:
-            failed = import_vectors(project, control).n_failed
-        given = import_positions(project)
-        return StageResult(
-            "create",
-            project.name,
-            computed=True,
-            n_items=project.n_items,
-            n_failed=failed,
-            n_done_now=project.n_items,
-            seconds=time.monotonic() - started,
-            info={
-                "path": str(project.path),
-                "projection": given,
-                "has_images": project.has_images,
-            },
-        )
+    )
+    try:
+        with project:
+            failed, given = _import_all(project, control)
+    except InputError:
+        # A project of unusable vectors would only be in the way of the next attempt.
+        shutil.rmtree(project.path, ignore_errors=True)
+        raise
+    return StageResult(
+        "create",
+        project.name,
+        computed=True,
+        n_items=project.n_items,
+        n_failed=failed,
+        n_done_now=project.n_items,
+        seconds=time.monotonic() - started,
+        info={
+            "path": str(project.path),
+            "projection": given,
+            "has_images": project.has_images,
+        },
+    )
+
+
+def _import_all(project: Project, control: JobControl) -> tuple[int, str | None]:
+    """Take over what came with the items; return failed vectors and the map's name."""
+    failed = 0
+    if project.source().vectors() is not None:
+        failed = import_vectors(project, control).n_failed
+    return failed, import_positions(project)
 
 
 def run_embed(
@@ -243,13 +255,14 @@ def run_neighbors(
     stored = project.stage_info(f"neighbors/{name}")
     wanted = max(params.n_neighbors, at_least)
 
-    def print_of(k: int) -> str:
-        settings = replace(params, n_neighbors=k, device="auto").to_dict()
-        return fingerprint("neighbors", NEIGHBORS_VERSION, source.fingerprint, settings)
-
-    k_stored = int(stored.info.get("k_wanted") or 0)
-    enough = k_stored >= wanted and stored.fingerprint == print_of(k_stored)
-    if stored.state == "sealed" and enough:
+    # Without the number of neighbors: a map takes as many as its perplexity needs, so a
+    # graph that grows leaves the maps made from its nearest ones as they are.
+    settings = replace(params, n_neighbors=1, device="auto")
+    print_ = fingerprint(
+        "neighbors", NEIGHBORS_VERSION, source.fingerprint, settings.to_dict()
+    )
+    enough = int(stored.info.get("k_wanted") or 0) >= wanted
+    if stored.state == "sealed" and enough and stored.fingerprint == print_:
         return StageResult(
             "neighbors",
             name,
@@ -268,7 +281,7 @@ def run_neighbors(
     project.write_neighbors(
         name,
         _over_all_items(graph, ids, project.n_items),
-        fingerprint=print_of(wanted),
+        fingerprint=print_,
         params=params.to_dict(),
         upstream=source.key,
         info=info,
