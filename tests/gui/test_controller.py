@@ -6,13 +6,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from gui_fakes import Desk, FakeProject, projection, stage_entry
+from gui_fakes import Desk, FakeProject, make_project_folder, projection, stage_entry
+from PIL import Image
 
 from napari_embed.arrays import Projection
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.errors import StoreError
 from napari_embed.gui.background import Background
+from napari_embed.gui.opening import project_path
 from napari_embed.gui.settings import RecentProjects
+from napari_embed.project import Project
+from napari_embed.sources.spec import SourceSpec
 
 MAPS = {"tsne-2d": projection(60, 2, 1), "tsne-3d": projection(60, 3, 2)}
 
@@ -492,3 +496,44 @@ def test_recent_projects_survive_damage(tmp_path: Path) -> None:
     assert recent.paths() == []
     file.write_bytes(b"\xff\x00")
     assert recent.paths() == []
+
+
+def test_a_failure_is_not_carried_into_the_next_project(tmp_path: Path) -> None:
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.run_all()
+    desk.engine.send("error", type="InputError", message="Too few items.")
+    assert desk.state.stage("embed").message.text == "Too few items."
+    assert desk.state.stage("embed").message.action == ""  # it would fail again
+    other = make_project_folder(tmp_path / "other.embed")
+    desk.project = FakeProject(other)
+    desk.controller.open_path(other)
+    assert desk.state.project.name == "other"
+    assert all(s.message is None for s in desk.state.stages)
+
+
+def test_an_image_that_fails_for_two_encoders_is_one_image(tmp_path: Path) -> None:
+    failures = [
+        {"id": i, "source": f"{i}.jpg", "stage": f"embeddings/{e}", "reason": "cut"}
+        for e in ("descriptor", "lite0")
+        for i in (4, 2)
+    ]
+    desk = Desk(tmp_path, failures=failures)
+    desk.controller.open_path(desk.path)
+    assert desk.state.project.n_errors == 2
+    assert [e.source for e in desk.state.project.errors] == ["2.jpg", "4.jpg"]
+
+
+def test_each_source_gets_a_project_of_its_own(tmp_path: Path) -> None:
+    folder, table = tmp_path / "cats", tmp_path / "cats.csv"
+    folder.mkdir()
+    Image.new("RGB", (8, 8)).save(folder / "1.png")
+    table.write_text("image_path\ncats/1.png\n")
+    first = project_path(folder)
+    assert first == tmp_path / "cats.embed"
+    Project.create(first, SourceSpec("folder", str(folder))).close()
+    assert project_path(folder) == first  # again: opened, not made anew
+    second = project_path(table)
+    assert second == tmp_path / "cats 2.embed"
+    second.write_text("a file in the way")
+    assert project_path(table) == tmp_path / "cats 3.embed"

@@ -293,7 +293,10 @@ def test_explore_chooses_map_colours_and_tools(window):
     window.settle(lambda: window.state.color_kind == "number")
     assert panel.legend.isHidden()
     assert shown(panel.colormap)
-    assert panel.range.text() == "0 to 59"
+    assert (panel.range.low.text(), panel.range.high.text()) == ("0", "59")
+    colors = panel.range.gradient.pixmap().toImage()
+    assert colors.pixelColor(0, 0).getRgb()[:3] == (68, 1, 84)  # viridis
+    assert colors.pixelColor(255, 0).getRgb()[:3] == (253, 231, 36)
     for index, tool in enumerate(("pan", "box", "lasso")):
         panel.tools.button(index).click()
         assert layer.tool == tool
@@ -452,3 +455,113 @@ def test_opening_and_closing_panels_leaves_nothing(window):
 )  # fmt: skip
 def test_progress_in_words(progress, words):
     assert progress_words(progress) == words
+
+
+def test_without_classes_the_room_is_below_not_between(window):
+    window.project.values = {}
+    window.open()
+    panel = window.panels.explore
+    assert not panel.rest.isHidden()
+    window.panels.resize(360, 700)
+    window.panels.show()
+    window.panels.turn_to("explore")
+    QApplication.processEvents()
+    gap = panel.selection_card.geometry().top() - panel.color.geometry().bottom()
+    assert 0 < gap < 40
+    assert panel.status.geometry().top() - panel.selection_card.geometry().bottom() < 40
+
+
+def test_vectors_without_images_have_no_pages(window):
+    window.project.spec.kind, window.project.has_images = "vectors", False
+    window.open()
+    panel = window.panels.explore
+    assert panel.pager.isHidden()
+    assert shown(panel.no_images)
+
+
+def test_items_without_a_place_are_counted(window):
+    positions = window.project.projections["tsne-3d"].positions
+    positions[:2] = np.nan
+    window.open()
+    assert window.panels.explore.status.text() == (
+        "58 of 58 shown, 2 not on the map, 0 selected, tsne-3d"
+    )
+
+
+def test_selecting_updates_the_status_bar(window):
+    window.open()
+    window.controller.select([1, 2, 3])
+    assert window.viewer.status["coordinates"] == "3 selected"
+    window.controller.clear_selection()
+    assert window.viewer.status["coordinates"] == ""
+
+
+def test_delete_deletes_nothing_and_says_why(window):
+    window.open()
+    window.controller.select([1, 2, 3])
+    layer = window.panels.session.map.layer
+    layer.remove_selected()
+    assert len(layer.data) == N
+    assert window.state.message.text.startswith("Points cannot be deleted")
+
+
+def test_the_window_is_named_after_the_project(window):
+    window.open()
+    assert window.viewer.title == "photos - napari"
+    window.viewer.title = "mine"
+    window.controller.update(project=replace(window.state.project, name="other"))
+    assert window.viewer.title == "mine"
+
+
+def test_a_typed_path_goes_when_it_is_open_and_stays_when_it_is_not(window):
+    edit = window.panels.project.path_edit
+    window.error = StoreError("damaged")
+    edit.setText(str(window.path))
+    window.panels.project._typed()
+    window.settle(lambda: window.state.message is not None)
+    assert edit.text() == str(window.path)
+    window.error = None
+    window.panels.project._typed()
+    window.settle(lambda: window.state.project is not None)
+    assert edit.text() == ""
+
+
+def test_the_list_of_failures_is_as_high_as_it_needs(window):
+    window.project.failures = [
+        {"id": 3, "source": f"{'long/' * 40}3.jpg", "stage": "a", "reason": "cut"},
+    ]
+    window.open()
+    panel = window.panels.project
+    panel.error_fold.toggle.click()
+    assert 0 < panel.error_list.maximumHeight() < 60
+
+
+def test_own_vectors_are_offered_only_where_they_are(window):
+    window.project.stage_list = [stage_entry("embeddings/vectors")]
+    window.open()
+    encoder = window.panels.compute.encoder
+    assert encoder.findData("vectors") == 0
+    window.project.stage_list = []
+    window.open()
+    window.settle(lambda: encoder.findData("vectors") < 0)
+
+
+def test_the_curve_is_of_the_map_in_the_settings(window):
+    window.project.stage_list = [
+        stage_entry("embeddings/descriptor"), stage_entry("neighbors/descriptor"),
+    ]  # fmt: skip
+    window.open()
+    panel, compute = window.panels.compute, window.controller.compute
+    compute.start_stage("projection")
+    window.engine.send("kl", iteration=50, kl_divergence=2.0)
+    window.settle(lambda: len(panel.spark.points) == 1)
+    window.engine.send("done", name="tsne-3d")
+    window.settle(lambda: not compute.live)
+    assert shown(panel.spark)
+    panel.dimensions.button(2).click()
+    assert panel.spark.isHidden()
+    panel.dimensions.button(3).click()
+    assert shown(panel.spark)
+    window.open()  # another project, say
+    window.settle(lambda: not panel.spark.points)
+    assert panel.spark.isHidden()

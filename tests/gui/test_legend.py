@@ -151,3 +151,8 @@ def test_names_from_data_are_plain_text(make_legend):
     # Qt takes tool tips for HTML; there is none.
     assert legend.table.data(index, Qt.ItemDataRole.ToolTipRole) is None
     assert legend.hint.textFormat() == Qt.TextFormat.PlainText
+
+
+def test_a_class_without_a_name_has_words():
+    model = LegendModel(np.array([0, 1, 0]), ["", "cat"])
+    assert [row.name for row in model.rows()] == ["(empty)", "cat"]

@@ -37,6 +37,7 @@ class NapariMap:
 
     link_changed = Signal()
     layer_added = Signal(object)
+    delete_refused = Signal()
 
     def __init__(self, viewer: Any) -> None:
         self.on_selection: Callable[[int], None] | None = None
@@ -76,6 +77,7 @@ class NapariMap:
         self._viewer.add_layer(layer)
         layer.signals.selection_changed.connect(self._selection_changed)
         layer.signals.tool_changed.connect(self._tool_changed)
+        layer.signals.exclude_requested.connect(self.delete_refused.emit)
         layer.tool = self._tool
         self.layer_added.emit(layer)
         self._make_link()
@@ -115,6 +117,9 @@ class NapariMap:
         """Return where the camera looks and how near; turning it is not counted."""
         camera = self._camera()
         return (*(float(c) for c in camera.center), float(camera.zoom))
+
+    def _active(self) -> Any:
+        return self._viewer.layers.selection.active
 
     def _camera(self) -> Any:
         return getattr(self._viewer, "scene", self._viewer).camera
@@ -244,6 +249,9 @@ class NapariMap:
     # --- selection ---------------------------------------------------------------
 
     def _selection_changed(self) -> None:
+        if self.layer is not None and self.layer is self._active():
+            # napari asks again only when the mouse moves.
+            self._viewer.status = self.layer.get_status()
         if self.on_selection is not None:
             self.on_selection(int(self.selection().sum()))
 

@@ -66,7 +66,14 @@ class Compute:
         self._changed()
 
     def adopt(self, snapshot: Snapshot) -> None:
-        """Take over the encoder that an opened project was embedded with."""
+        """Take over the encoder that an opened project was embedded with.
+
+        What failed in the project before, and its curve, are forgotten.
+        """
+        for stage in STAGES:
+            self.queue.dismiss(stage)
+        self._live_name = ""
+        self._controller.kl_reported.emit(0, math.nan)
         done = [
             key.split("/", 1)[1]
             for key, entry in snapshot.stages.items()
@@ -202,6 +209,14 @@ class Compute:
             return False
         self._controller.show_live(positions, self._live_name)
         return True
+
+    @property
+    def has_curve(self) -> bool:
+        """Whether the KL divergence that was reported is of the map in the settings."""
+        snapshot = self._controller.snapshot
+        return snapshot is not None and self._live_name == projection_name(
+            snapshot, self.settings
+        )
 
     @property
     def live(self) -> bool:

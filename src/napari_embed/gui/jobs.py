@@ -107,7 +107,8 @@ def error_message(stage: str, data: dict[str, Any]) -> Message:
     kind = str(data.get("type") or "")
     text = str(data.get("message") or "The computation failed without a message.")
     action, label = "retry", "Try again"
-    if stage == "create":
+    if stage == "create" or kind == "InputError":
+        # The same input fails again.
         action, label = "", ""
     elif kind in ("ModelError", "UntrustedModelError", "MissingDependencyError"):
         action, label = "use_default_encoder", "Use the built-in encoder"

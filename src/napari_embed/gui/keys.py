@@ -41,6 +41,8 @@ OTHER_KEYS: tuple[tuple[str, str], ...] = (
     ("B", "Box: drag a rectangle around points"),
     ("Shift + drag", "Add to the selection"),
     ("Alt or Ctrl + drag", "Take from the selection"),
+    ("Click", "Select one point; on an image: show its point"),
+    ("Shift + click", "Add or take one point"),
     ("Esc", "Select nothing, back to moving the camera"),
     ("I", "Invert the selection"),
     ("A", "Select all visible points, or none"),

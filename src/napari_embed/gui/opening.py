@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from itertools import count
 from pathlib import Path
 
-from napari_embed.errors import InputError
+from napari_embed.errors import EmbedError, InputError
 from napari_embed.gui.settings import data_folder
-from napari_embed.project.manifest import MANIFEST_NAME
+from napari_embed.project.manifest import MANIFEST_NAME, read_manifest
 
 __all__ = ["SUFFIX", "is_project", "project_path"]
 
@@ -23,11 +24,22 @@ def _can_write(folder: Path) -> bool:
     return folder.is_dir() and os.access(folder, os.W_OK | os.X_OK)
 
 
-def project_path(source: Path | None, *, attempt: int = 0) -> Path:
+def _is_of(folder: Path, source: Path | None) -> bool:
+    """Return whether the project in ``folder`` was made of ``source``."""
+    try:
+        spec = read_manifest(folder).source
+    except EmbedError:
+        return True  # opening it will tell what is wrong
+    if source is None:
+        return spec.kind == "sample"
+    return Path(spec.path).resolve() == source.resolve()
+
+
+def project_path(source: Path | None) -> Path:
     """Return where to keep the project of ``source`` (None: the bundled sample).
 
     Beside the source where that folder can be written, otherwise in the user's data
-    folder. ``attempt`` 1, 2, ... gives the next free-standing names.
+    folder. A name that something else has already gets a number.
 
     Raises
     ------
@@ -45,5 +57,9 @@ def project_path(source: Path | None, *, attempt: int = 0) -> Path:
             )
         name = source.name if source.is_dir() else source.stem
         folder = source.parent if _can_write(source.parent) else data_folder()
-    number = f" {attempt + 1}" if attempt else ""
-    return folder / f"{name}{number}{SUFFIX}"
+    places = (folder / f"{name}{f' {i}' if i > 1 else ''}{SUFFIX}" for i in count(1))
+    return next(
+        path
+        for path in places
+        if not path.exists() or (is_project(path) and _is_of(path, source))
+    )

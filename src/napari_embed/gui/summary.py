@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from napari_embed.gui.coloring import column_info
 from napari_embed.gui.jobs import Run
 from napari_embed.gui.state import (
@@ -112,9 +114,11 @@ def _projections(project: Any) -> tuple[ProjectionInfo, ...]:
 
 
 def _errors(project: Any) -> tuple[int, tuple[ItemError, ...]]:
+    # An image that is broken is so for every encoder; it is told once.
     table = project.errors()
-    rows = table.slice(0, ERRORS_SHOWN).to_pylist()
-    return table.num_rows, tuple(
+    _, first = np.unique(table["id"].to_numpy(), return_index=True)
+    rows = table.take(first[:ERRORS_SHOWN]).to_pylist()
+    return len(first), tuple(
         ItemError(str(row["source"]), str(row["reason"])) for row in rows
     )
 
@@ -185,6 +189,8 @@ def _summary(stage: Stage, entry: Any, snapshot: Snapshot) -> str:
     info, params = dict(entry.info or {}), dict(entry.params or {})
     n = snapshot.info.n_items
     if entry.state == "partial":
+        if not entry.chunks_done:
+            return "stopped early; Start begins anew"
         share = entry.chunks_done / max(entry.chunks_total, 1)
         return f"{share:.0%} done; Start goes on from there"
     if stage == "embed":

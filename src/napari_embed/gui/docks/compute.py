@@ -303,14 +303,20 @@ class ComputePanel(Panel):
             chosen.setChecked(True)
         self.advanced.show(settings)
         self.advanced.native.setEnabled(free)
-        self.spark.setVisible(bool(self.spark.points) or self.controller.compute.live)
+        compute = self.controller.compute
+        self.spark.setVisible(
+            compute.live or (compute.has_curve and bool(self.spark.points))
+        )
 
     def _show_encoder(self, new: ViewState, has_images: bool) -> None:
         embed = new.settings.embed
         snapshot = self.controller.snapshot
         own = snapshot is not None and f"embeddings/{OWN_VECTORS}" in snapshot.stages
-        if own and self.encoder.findData(OWN_VECTORS) < 0:
+        place = self.encoder.findData(OWN_VECTORS)
+        if own and place < 0:
             self.encoder.insertItem(0, "Your own vectors", OWN_VECTORS)
+        elif place >= 0 and not own:
+            self.encoder.removeItem(place)
         index = self.encoder.findData(embed.encoder)
         if index >= 0:
             self.encoder.setCurrentIndex(index)

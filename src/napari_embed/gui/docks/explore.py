@@ -20,6 +20,7 @@ from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
+    ColorBar,
     Sparkline,
     button,
     elided,
@@ -62,8 +63,13 @@ class ExplorePanel(Panel):
         self._legend_codes: object = None
         column.addWidget(self.legend, 1)
         column.addWidget(self._build_selection())
+        self.rest = QWidget()  # takes the room of the legend where there is none
+        self.rest.setSizePolicy(
+            QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding
+        )
         self.status = elided("muted")
         column.addWidget(self.status)
+        column.addWidget(self.rest, 1)
         self.content.addWidget(self.body, 1)
         self.content.addStretch(0)
         self._follow_others()
@@ -85,7 +91,7 @@ class ExplorePanel(Panel):
         self.colormap.activated.connect(
             lambda _i: self.controller.set_colormap(self.colormap.currentText())
         )
-        self.range = label("", "muted")
+        self.range = ColorBar()
         form.addRow(label("Map"), self.projection)
         form.addRow(label("Colour by"), self.color)
         self.colormap_label = label("Colours")
@@ -150,6 +156,8 @@ class ExplorePanel(Panel):
         for box in (self.pager.size_box, self.pager.order_box):
             box.setMinimumContentsLength(6)
         card.body.addWidget(self.pager)
+        self.no_images = label("These vectors came without images.", "muted", wrap=True)
+        card.body.addWidget(self.no_images)
         self.selection_card = card
         return card
 
@@ -210,10 +218,15 @@ class ExplorePanel(Panel):
         self._show_selection(new)
         self.spark.setVisible(self.controller.compute.live and bool(self.spark.points))
         drawn, loaded = f"{new.n_drawn:,}", f"{new.n_loaded:,}"
-        self.status.setText(
-            f"{drawn} of {loaded} shown, {new.n_selected:,} selected, "
-            f"{new.projection.title}"  # type: ignore[union-attr]
-        )
+        words = [
+            f"{drawn} of {loaded} shown",
+            f"{new.n_selected:,} selected",
+            new.projection.title,  # type: ignore[union-attr]
+        ]
+        nowhere = new.project.n_items - new.n_loaded if new.project else 0
+        if nowhere > 0:
+            words.insert(1, f"{nowhere:,} not on the map")
+        self.status.setText(", ".join(words))
 
     def _show_choice(self, new: ViewState) -> None:
         names = [p.name for p in new.project.projections] if new.project else []
@@ -239,8 +252,10 @@ class ExplorePanel(Panel):
             widget.setVisible(numbers)
         self.colormap.setCurrentText(new.colormap)
         low, high = new.color_limits
-        self.range.setText(f"{low:.4g} to {high:.4g}")
+        if numbers:
+            self.range.show_range(new.colormap, low, high)
         self.legend.setVisible(new.color_kind == "category")
+        self.rest.setVisible(new.color_kind != "category")
         self._show_legend(new)
 
     def _show_legend(self, new: ViewState) -> None:
@@ -265,6 +280,9 @@ class ExplorePanel(Panel):
             self.legend.set_selection(mask)
 
     def _show_selection(self, new: ViewState) -> None:
+        has_images = new.project is None or new.project.has_images
+        self.pager.setVisible(has_images)
+        self.no_images.setVisible(not has_images)
         some = new.n_selected > 0
         self.selection_card.set_state(
             f"{new.n_selected:,} selected" if some else "nothing selected",

@@ -5,8 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
+import numpy as np
+from napari.utils.colormaps import ensure_colormap
 from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import QColor, QPainter, QPaintEvent, QPalette, QPen, QPolygonF
+from qtpy.QtGui import (
+    QColor,
+    QImage,
+    QPainter,
+    QPaintEvent,
+    QPalette,
+    QPen,
+    QPixmap,
+    QPolygonF,
+)
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -26,6 +37,7 @@ from napari_embed.gui.summary import format_duration
 
 __all__ = [
     "Card",
+    "ColorBar",
     "Fold",
     "MessageBar",
     "ProgressLine",
@@ -252,6 +264,39 @@ class Fold(QWidget):
         self.content.setVisible(is_open)
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.toggle.setArrowType(arrow)
+
+
+class ColorBar(QWidget):
+    """The colours of numbers, with the smallest and the largest below."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        set_role(self, "plain")
+        self.gradient = QLabel()
+        self.gradient.setFixedHeight(10)
+        self.gradient.setScaledContents(True)
+        self.low, self.high = label("", "muted"), label("", "muted")
+        ends = QHBoxLayout()
+        ends.addWidget(self.low)
+        ends.addStretch(1)
+        ends.addWidget(self.high)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.setSpacing(2)
+        layout.addWidget(self.gradient)
+        layout.addLayout(ends)
+        self._colormap = ""
+
+    def show_range(self, colormap: str, low: float, high: float) -> None:
+        """Show a colour map by name and its limits."""
+        self.low.setText(f"{low:.4g}")
+        self.high.setText(f"{high:.4g}")
+        if colormap != self._colormap:
+            self._colormap = colormap
+            colors = ensure_colormap(colormap).map(np.linspace(0, 1, 256))
+            row = np.ascontiguousarray(colors[None, :, :3] * 255, dtype=np.uint8)
+            image = QImage(row.data, 256, 1, 3 * 256, QImage.Format.Format_RGB888)
+            self.gradient.setPixmap(QPixmap.fromImage(image))
 
 
 class Sparkline(QWidget):

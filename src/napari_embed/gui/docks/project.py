@@ -167,8 +167,10 @@ class ProjectPanel(Panel):
             form.addRow(label(key, "muted"), value)
         self.info_card.body.addLayout(form)
         self.error_list = QListWidget()
-        self.error_list.setMaximumHeight(140)
         self.error_list.setUniformItemSizes(True)
+        self.error_list.setHorizontalScrollBarPolicy(
+            Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        )
         self.error_list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.error_fold = Fold("", self.error_list)
         self.info_card.body.addWidget(self.error_fold)
@@ -208,6 +210,8 @@ class ProjectPanel(Panel):
             self.busy_card.title.setText(new.busy)
             self.busy_line.show_progress(new.opening or ProgressView())
         self.opener.setEnabled(not new.busy)
+        if new.project is not None and old.project is None:
+            self.path_edit.clear()
         if new.project != old.project or new.project is None:
             self._show_project(new.project)
 
@@ -251,6 +255,8 @@ class ProjectPanel(Panel):
         hidden = info.n_errors - len(info.errors)
         if hidden:
             self.error_list.addItem(f"and {hidden:,} more")
+        rows = self.error_list.count() * self.error_list.sizeHintForRow(0)
+        self.error_list.setFixedHeight(min(140, rows + 8))
 
     def _fill_recent(self) -> None:
         while (item := self.recent_list.takeAt(0)) is not None:

@@ -113,7 +113,7 @@ class LegendModel:
 
     def name(self, code: int) -> str:
         """Return what a class is called."""
-        return "missing" if code == MISSING else self.names[code]
+        return "missing" if code == MISSING else self.names[code] or "(empty)"
 
     def color(self, code: int) -> RGBA:
         """Return the colour of a class; missing is grey."""

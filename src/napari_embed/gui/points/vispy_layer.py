@@ -31,6 +31,9 @@ MOVING_POINTS = 500_000
 MOVING_POINTS_SOFTWARE = 120_000
 """Points drawn while the camera moves, with and without a graphics card."""
 
+FOG = 0.32
+"""Share of the background in the colour of the farthest points."""
+
 REST_MS = 150
 _PULSE_S = 1.4
 _PULSE_STEP_MS = 60
@@ -313,7 +316,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             size_limits=(low * scale, high * scale),
             center_w=w,
             depth=_depth_range(bounds, matrix),
-            fog=0.5 if in_3d else 0.0,
+            fog=FOG if in_3d else 0.0,
             shading=0.35 if in_3d else 0.0,
             background=self._background(),
             rim=tuple(float(v) for v in layer._rim),
