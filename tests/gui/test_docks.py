@@ -294,6 +294,7 @@ def test_explore_chooses_map_colours_and_tools(window):
     assert panel.legend.isHidden()
     assert shown(panel.colormap)
     assert (panel.range.low.text(), panel.range.high.text()) == ("0", "59")
+    assert panel.range.minimumSizeHint().width() < 200
     colors = panel.range.gradient.pixmap().toImage()
     assert colors.pixelColor(0, 0).getRgb()[:3] == (68, 1, 84)  # viridis
     assert colors.pixelColor(255, 0).getRgb()[:3] == (253, 231, 36)
@@ -484,7 +485,7 @@ def test_items_without_a_place_are_counted(window):
     positions[:2] = np.nan
     window.open()
     assert window.panels.explore.status.text() == (
-        "58 of 58 shown, 2 not on the map, 0 selected, tsne-3d"
+        "58 of 58 shown, 0 selected, 2 not on the map, tsne-3d"
     )
 
 
@@ -500,6 +501,7 @@ def test_delete_deletes_nothing_and_says_why(window):
     window.open()
     window.controller.select([1, 2, 3])
     layer = window.panels.session.map.layer
+    assert window.state.message is None
     layer.remove_selected()
     assert len(layer.data) == N
     assert window.state.message.text.startswith("Points cannot be deleted")

@@ -77,7 +77,7 @@ class NapariMap:
         self._viewer.add_layer(layer)
         layer.signals.selection_changed.connect(self._selection_changed)
         layer.signals.tool_changed.connect(self._tool_changed)
-        layer.signals.exclude_requested.connect(self.delete_refused.emit)
+        layer.signals.exclude_requested.connect(self._refuse_delete)
         layer.tool = self._tool
         self.layer_added.emit(layer)
         self._make_link()
@@ -275,6 +275,9 @@ class NapariMap:
         """Select nothing."""
         if self.layer is not None:
             self.layer.clear_selection()
+
+    def _refuse_delete(self) -> None:
+        self.delete_refused.emit()
 
     def _tool_changed(self, tool: str) -> None:
         self._tool = tool

@@ -225,7 +225,7 @@ class ExplorePanel(Panel):
         ]
         nowhere = new.project.n_items - new.n_loaded if new.project else 0
         if nowhere > 0:
-            words.insert(1, f"{nowhere:,} not on the map")
+            words.insert(2, f"{nowhere:,} not on the map")
         self.status.setText(", ".join(words))
 
     def _show_choice(self, new: ViewState) -> None:

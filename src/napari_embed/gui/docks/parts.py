@@ -275,6 +275,7 @@ class ColorBar(QWidget):
         self.gradient = QLabel()
         self.gradient.setFixedHeight(10)
         self.gradient.setScaledContents(True)
+        self.gradient.setMinimumWidth(1)  # not that of the picture in it
         self.low, self.high = label("", "muted"), label("", "muted")
         ends = QHBoxLayout()
         ends.addWidget(self.low)
