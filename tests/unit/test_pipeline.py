@@ -291,6 +291,30 @@ def test_unreadable_images_beside_own_vectors_are_listed(
         ]  # fmt: skip
 
 
+def test_vectors_and_images_that_were_mended_are_read_again(tmp_path: Path) -> None:
+    image = tmp_path / "a.png"
+    image.write_bytes(b"no image")
+    rows = [[float("nan"), 1.0], [2.0, 3.0], [4.0, 5.0]]
+    table = {"path": ["a.png"] * 3, "vector": rows}
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    spec = detect_source(tmp_path / "t.parquet")
+    made = pipeline.run_create(tmp_path / "a.embed", spec, JobControl())
+    assert made.n_failed == 1
+    Image.new("RGB", (8, 8), "red").save(image)
+    rows[0] = [0.0, 1.0]
+    pq.write_table(pa.table(table), tmp_path / "t.parquet")
+    with Project.open(tmp_path / "a.embed", mode="a") as project:
+        params = EmbedParams(encoder="vectors")
+        assert pipeline.run_embed(project, params, JobControl()).n_failed == 1
+        again = pipeline.run_embed(project, params, JobControl(), retry_failed=True)
+        assert (again.computed, again.n_failed) == (True, 0)
+        assert project.errors().num_rows == 0
+        np.testing.assert_array_equal(project.embeddings("vectors")[:], rows)
+        assert project.read_thumbnails([0, 2])[..., 0].max(axis=(1, 2)).tolist() == [
+            255, 255,
+        ]  # fmt: skip
+
+
 def test_vectors_nothing_can_be_made_of_leave_no_project(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.full((6, 4), np.nan, np.float32))
     spec = detect_source(tmp_path / "v.npy")

@@ -551,6 +551,16 @@ def test_a_column_that_is_no_text_is_named(tmp_path, column, values):
         source.list_items()
 
 
+@pytest.mark.parametrize("ids", [",", "7,", "7,8"])
+def test_empty_ids_do_not_count_as_twice_the_same(tmp_path, ids):
+    first, second = ids.split(",")
+    text = f"id,x,y\n{first},1,2\n{second},3,4\n"
+    (tmp_path / "t.csv").write_text(text)
+    items = open_source(detect_source(tmp_path / "t.csv")).list_items()
+    assert items.num_rows == 2
+    assert "original_id" in items.column_names
+
+
 def test_reading_images_changes_no_warnings_of_others():
     code = "import warnings\n"
     code += "from PIL import Image; import napari_embed.sources.images\n"

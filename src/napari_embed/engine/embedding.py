@@ -281,10 +281,13 @@ class _Sample:
         return images[:wanted]
 
 
-def import_vectors(project: Project, control: JobControl) -> StageResult:
+def import_vectors(
+    project: Project, control: JobControl, *, retry_failed: bool = False
+) -> StageResult:
     """Store the vectors that came with the items as embeddings "vectors".
 
-    Rows with NaN or Inf are recorded as errors and left out of everything.
+    Rows with NaN or Inf are recorded as errors and left out of everything;
+    ``retry_failed`` reads them, and images that could not be read, again.
 
     Raises
     ------
@@ -295,6 +298,9 @@ def import_vectors(project: Project, control: JobControl) -> StageResult:
     source = project.source()
     vectors, dim = _vectors_of(project, source)
     key = f"embeddings/{OWN_VECTORS}"
+    if retry_failed:
+        for failing in (key, "thumbnails"):
+            _retry(project, failing)
     stage = project.begin_stage(
         key,
         fingerprint=fingerprint(

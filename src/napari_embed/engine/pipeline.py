@@ -142,7 +142,7 @@ def run_embed(
         If the user asked to stop; finished chunks are kept.
     """
     if params.encoder == OWN_VECTORS or not project.has_images:
-        result = import_vectors(project, control)
+        result = import_vectors(project, control, retry_failed=retry_failed)
         import_positions(project)
         return result
     return embed_images(project, params, control, retry_failed=retry_failed)

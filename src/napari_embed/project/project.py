@@ -277,14 +277,6 @@ class Project(ProjectReader):
             self._ledger.set_sealed(key, False, record.info or {})
         self.refresh()
 
-    def remove_stage(self, key: str) -> None:
-        """Delete a stage and its arrays."""
-        self._require_writable()
-        check_key(key, (THUMBNAILS, "embeddings/", "neighbors/", "projections/"))
-        self._ledger.delete_stage(key)
-        remove_tree(self.path, self.path / key)
-        self.refresh()
-
     def record_errors(self, rows: Mapping[int, str], stage: str) -> None:
         """Record why items failed in a stage: {item id: reason}."""
         self._require_writable()

@@ -239,7 +239,9 @@ class ProjectReader:
 
     def embeddings_names(self) -> list[str]:
         """Return the names of all embeddings, finished or not."""
-        return self._names("embeddings/")
+        keys = (stage.key for stage in self._ledger.stages())
+        kind = "embeddings/"
+        return [key.removeprefix(kind) for key in keys if key.startswith(kind)]
 
     def read_encoder_state(
         self, name: str, *, fingerprint: str | None = None
@@ -260,10 +262,6 @@ class ProjectReader:
         key = f"neighbors/{name}"
         return results.read_neighbors(self.path, self._ledger, key, self.n_items)
 
-    def neighbors_names(self) -> list[str]:
-        """Return the names of all neighbor graphs."""
-        return self._names("neighbors/")
-
     def read_projection(self, name: str) -> Projection:
         """Return a map.
 
@@ -282,10 +280,6 @@ class ProjectReader:
         done = [s for s in done if s.chunks_done == s.chunks_total > 0]
         done.sort(key=lambda s: (s.updated, s.key))
         return [s.key.removeprefix("projections/") for s in done]
-
-    def _names(self, prefix: str) -> list[str]:
-        keys = (s.key for s in self._ledger.stages())
-        return [key.removeprefix(prefix) for key in keys if key.startswith(prefix)]
 
     # thumbnails
 

@@ -393,7 +393,7 @@ def _check_unique_ids(path: Path, table: pa.Table) -> None:
     name = next((n for n in table.column_names if n.strip().lower() == "id"), None)
     if name is None or pa.types.is_nested(table[name].type):
         return
-    counts = pc.value_counts(table[name])
+    counts = pc.value_counts(table[name].drop_null())
     twice = counts.filter(pc.greater(counts.field("counts"), 1))
     if len(twice):
         shown = ", ".join(str(v) for v in twice.field("values").to_pylist()[:5])
