@@ -315,6 +315,28 @@ def test_vectors_and_images_that_were_mended_are_read_again(tmp_path: Path) -> N
         ]  # fmt: skip
 
 
+@pytest.mark.parametrize("method", ["pca", "tsne"])
+def test_mended_items_get_a_place_on_the_map(
+    tmp_path: Path, encoder: MeanEncoder, rng: np.random.Generator, method: str
+) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for i in range(8):
+        pixels = rng.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(folder / f"{i}.png")
+    (folder / "3.png").write_bytes(b"no image")
+    params = ProjectionParams(method=method, n_components=2, max_iter=10)  # type: ignore[arg-type]
+    with make(tmp_path / "a.embed", folder) as project:
+        pipeline.run_embed(project, EmbedParams(), JobControl())
+        assert pipeline.run_projection(project, params, JobControl()).n_failed == 1
+        Image.fromarray(pixels).save(folder / "3.png")
+        pipeline.run_embed(project, EmbedParams(), JobControl(), retry_failed=True)
+        again = pipeline.run_projection(project, params, JobControl())
+        assert (again.computed, again.n_failed) == (True, 0)
+        assert np.isfinite(project.read_projection(f"{method}-2d").positions).all()
+        assert not pipeline.run_projection(project, params, JobControl()).computed
+
+
 def test_vectors_nothing_can_be_made_of_leave_no_project(tmp_path: Path) -> None:
     np.save(tmp_path / "v.npy", np.full((6, 4), np.nan, np.float32))
     spec = detect_source(tmp_path / "v.npy")

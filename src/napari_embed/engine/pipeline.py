@@ -42,6 +42,7 @@ from napari_embed.params import (
 from napari_embed.project import Project
 
 if TYPE_CHECKING:
+    from napari_embed.project import StageInfo
     from napari_embed.sources import SourceSpec
     from napari_embed.tsne.optimizer import IterationReport
 
@@ -172,6 +173,14 @@ def _choose_embeddings(project: Project, name: str | None) -> str:
     return max(done, key=lambda s: s.updated).key.removeprefix("embeddings/")
 
 
+def _content(stage: StageInfo) -> list[str | int]:
+    """Return what identifies the content of a stage that others are computed from.
+
+    Items that failed and were mended later change it, not the stage's fingerprint.
+    """
+    return [stage.fingerprint, int(stage.info.get("n_failed") or 0)]
+
+
 def projection_name(project: Project, embeddings: str, params: ProjectionParams) -> str:
     """Return the default name of a map: with the embeddings' if there are several."""
     plain = f"{params.method}-{params.n_components}d"
@@ -259,7 +268,7 @@ def run_neighbors(
     # graph that grows leaves the maps made from its nearest ones as they are.
     settings = replace(params, n_neighbors=1, device="auto")
     print_ = fingerprint(
-        "neighbors", NEIGHBORS_VERSION, source.fingerprint, settings.to_dict()
+        "neighbors", NEIGHBORS_VERSION, _content(source), settings.to_dict()
     )
     enough = int(stored.info.get("k_wanted") or 0) >= wanted
     if stored.state == "sealed" and enough and stored.fingerprint == print_:
@@ -375,7 +384,7 @@ def run_projection(
     print_ = fingerprint(
         "projection",
         PROJECTION_VERSION,
-        project.stage_info(upstream).fingerprint,
+        _content(project.stage_info(upstream)),
         replace(params, device="auto").to_dict(),
     )
     stored = project.stage_info(f"projections/{name}")
