@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -47,6 +49,15 @@ def torchvision_importable() -> None:
             del sys.modules[name]
         _define_missing_torchvision_operators()
         pytest.importorskip("torchvision", exc_type=Exception)
+
+
+@pytest.fixture(autouse=True)
+def _log_level_as_it_was() -> Iterator[None]:
+    """Undo what a run of the command line in this process says about logging."""
+    logger = logging.getLogger("napari_embed")
+    level = logger.level
+    yield
+    logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
