@@ -432,6 +432,22 @@ def test_keys(show, rng) -> None:
     np.testing.assert_allclose(on_canvas(layer)[5], (WIDTH / 2, HEIGHT / 2), atol=2)
 
 
+def test_a_fitted_cloud_fills_the_canvas_from_every_side(show, rng) -> None:
+    way = rng.normal(size=(4000, 3))
+    ball = way / np.linalg.norm(way, axis=1, keepdims=True) + (5.0, -3.0, 9.0)
+    layer = EmbeddingPoints(ball)
+    viewer = show(layer)
+    fit_camera(layer, viewer=viewer)
+    for angles in ((0, 0, 90), (20, 40, 60), (45, 45, 45)):
+        hooks.scene_camera(viewer).angles = angles
+        draw(viewer)
+        seen = on_canvas(layer)
+        low, high = seen.min(axis=0), seen.max(axis=0)
+        assert (low >= 0).all()
+        assert (high <= (WIDTH, HEIGHT)).all()
+        assert (high - low).max() > 0.75 * min(WIDTH, HEIGHT)
+
+
 def test_delete_keys_of_napari_ask_for_exclusion(show) -> None:
     layer = EmbeddingPoints(triangle())
     viewer = show(layer)

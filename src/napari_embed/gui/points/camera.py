@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = ["fit_camera"]
 
 _FILL = 0.85
+_SAMPLE = 200_000
 
 
 def fit_camera(layer: EmbeddingPoints, mask: Any = None, *, viewer: Any = None) -> None:
@@ -41,11 +42,22 @@ def fit_camera(layer: EmbeddingPoints, mask: Any = None, *, viewer: Any = None) 
     middle = (low + high) / 2
     camera.center = tuple(middle[displayed])
     span = (high - low)[displayed]
-    # A turned cloud shows its diagonal; a single point keeps some surroundings.
-    size = float(np.linalg.norm(span)) if len(displayed) == 3 else float(span.max())
+    # A cloud that is turned needs the ball around it, which is far smaller than the
+    # one around its box; a single point keeps some surroundings.
+    size = float(span.max())
+    if len(displayed) == 3:
+        size = 2 * _farthest(layer, mask, middle)
     whole = float(np.max(np.ptp(layer.extent.world, axis=0)))
     size = max(size, whole / 50, 1e-12)
     camera.zoom = _FILL * min(canvas_size(viewer)) / size
+
+
+def _farthest(layer: EmbeddingPoints, mask: Any, middle: np.ndarray) -> float:
+    """Return the largest distance from ``middle`` (world) in a sample of the points."""
+    rows = np.asarray(layer.data if mask is None else layer.data[mask])
+    rows = rows[:: max(1, -(-len(rows) // _SAMPLE))].astype(float)
+    away = rows * layer.scale + layer.translate - middle
+    return float(np.nanmax(np.linalg.norm(away, axis=1), initial=0.0))
 
 
 def _ends(rows: np.ndarray) -> np.ndarray:
