@@ -269,6 +269,11 @@ def test_a_table_with_positions_is_a_map_at_once(tmp_path: Path) -> None:
     with Project.open(tmp_path / "a.embed") as project:
         positions = project.read_projection("given-3d").positions
         np.testing.assert_array_equal(positions[:, 1], np.arange(20) / 2)
+    with (
+        Project.open(tmp_path / "a.embed", mode="a") as project,
+        pytest.raises(InputError, match="nothing to embed; positions"),
+    ):
+        pipeline.run_embed(project, EmbedParams(), JobControl())
 
 
 def test_unreadable_images_beside_own_vectors_are_listed(

@@ -350,7 +350,14 @@ def _vectors_of(project: Project, source: Source) -> tuple[Any, int]:
     """Return the source's vectors, which can be sliced by rows, and their length."""
     vectors = source.vectors()
     if vectors is None:
-        raise InputError(f"{project.spec.path} holds no vectors; embed its images.")
+        what = "no vectors; choose an encoder, its images can be embedded"
+        if not project.has_images:
+            what = (
+                "neither vectors nor images, so there is nothing to embed; positions "
+                "that came with it are a map already: napari-embed view "
+                f"{project.path}"
+            )
+        raise InputError(f"{project.spec.path} holds {what}.")
     shape = tuple(vectors.shape)
     if len(shape) != 2 or shape[0] != project.n_items or shape[1] < 1:
         raise InputError(
