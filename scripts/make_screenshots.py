@@ -5,7 +5,10 @@ Run it under a virtual screen::
     xvfb-run -a -s "-screen 0 1920x1080x24" python scripts/make_screenshots.py
 
 The bundled Fashion-MNIST images are embedded and laid out by clicks on the panels;
-each picture is the whole window in one of the states on the way.
+each picture is the whole window in one of the states on the way. With ``--cifar`` or
+``--million`` finished projects are shown instead, and nothing is computed::
+
+    ... make_screenshots.py --cifar cifar10.embed --million vectors_1000000.embed
 """
 
 from __future__ import annotations
@@ -76,26 +79,46 @@ class Scene:
         self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
         sys.stdout.write(f"{path}\n")
 
-    def lasso(self, class_name: str) -> None:
-        """Draw a lasso on the screen around the densest part of a class."""
-        from napari_embed.gui.points.geometry import project
+    def show_map(self, project: Path, name: str) -> None:
+        """Open a finished project on one of its maps."""
+        self.controller.open_path(project, projection=name)
+        controller = self.controller
+        self.need(lambda: controller.state.projection is not None)
+        self.need(lambda: controller.colors_settled)
+        self.wait(2.0)
 
-        session = self.panels.session
-        layer, coloring = session.map.layer, self.controller.coloring
-        code = coloring.names.index(class_name)
-        xyz = np.zeros((layer.n_items, 3))
+    def turn(self, angles: tuple[float, float, float]) -> None:
+        """Look from another side, at all points."""
+        getattr(self.viewer, "scene", self.viewer).camera.angles = angles
+        self.panels.session.map.fit()
+        self.wait(0.5)
+
+    def seen(self) -> np.ndarray:
+        """Return where the points are on the canvas, (n, 2) float64 in pixels."""
+        layer = self.panels.session.map.layer
+        xyz = np.zeros((layer.n_items, 4))
         xyz[:, : layer.positions.shape[1]] = layer.positions
-        x, y, _ = project(xyz, layer.canvas_matrix())
-        seen = np.stack([x, y], axis=1)[coloring.codes == code]
-        crowd = np.linalg.norm(seen[:, None] - seen[None], axis=2) < RADIUS_PX
-        middle = seen[crowd.sum(axis=1).argmax()]
-        radius = RADIUS_PX
+        xyz[:, 3] = 1
+        on_screen = xyz @ layer.canvas_matrix()
+        return on_screen[:, :2] / on_screen[:, 3:]
+
+    def lasso(self, class_name: str, *, share: bool = False) -> np.ndarray:
+        """Draw a lasso around the densest part of a class; return its corners.
+
+        With ``share`` around the part that the class has most to itself.
+        """
+        session, coloring = self.panels.session, self.controller.coloring
+        seen = self.seen()
+        own = coloring.codes == coloring.names.index(class_name)
+        middle = best_spot(seen, own, share=share)
         angles = np.linspace(0, 2 * np.pi, 60, endpoint=False)
         wobble = 1 + 0.12 * np.sin(3 * angles)
         ring = np.stack([np.cos(angles), np.sin(angles)], axis=1) * wobble[:, None]
-        layer.select_lasso(middle + radius * ring)
-        link = session.map.link
-        self.need(lambda: len(link.shown_ids) > 0)
+        corners = middle + RADIUS_PX * ring
+        session.map.layer.select_lasso(corners)
+        if session.map.link is not None:
+            self.need(lambda: len(session.map.link.shown_ids) > 0)
+        return corners
 
     def close(self) -> None:
         """Close the window."""
@@ -104,6 +127,78 @@ class Scene:
         close_session(self.viewer)
         self.viewer.close()
         self.wait(0.5)
+
+
+def best_spot(
+    points: np.ndarray, own: np.ndarray, *, share: bool = False
+) -> np.ndarray:
+    """Return the middle of the window of RADIUS_PX with the most ``own`` points.
+
+    With ``share`` of the one with the largest share of them among windows that have at
+    least half of the most.
+    """
+    from scipy.ndimage import uniform_filter
+
+    step = RADIUS_PX / 4
+    low = points.min(axis=0)
+    bins = [np.arange(low[i], points[:, i].max() + 2 * step, step) for i in (0, 1)]
+
+    def crowd(chosen: np.ndarray) -> np.ndarray:
+        counts = np.histogram2d(*points[chosen].T, bins=bins)[0]
+        return uniform_filter(counts, 7, mode="constant")
+
+    score = crowd(own)
+    if share:
+        many = score >= 0.5 * score.max()
+        everyone = np.maximum(crowd(np.ones_like(own)), 1e-9)
+        score = np.where(many, score / everyone, 0.0)
+    cell = np.unravel_index(score.argmax(), score.shape)
+    return low + (np.array(cell) + 0.5) * step
+
+
+def inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Return which points lie in a polygon: the sides to their right, counted."""
+    x, y = points.T
+    odd = np.zeros(len(points), dtype=bool)
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, 1, axis=0), strict=True):
+        if y0 != y1:
+            crossed = (y0 > y) != (y1 > y)
+            odd ^= crossed & (x < (x1 - x0) * (y - y0) / (y1 - y0) + x0)
+    return odd
+
+
+def cifar(out: Path, project: Path) -> None:
+    """Lasso a part of the 3D map of CIFAR-10 as 60,000 files; show the images."""
+    scene = Scene(out, theme="dark", size=SMALL)
+    scene.show_map(project, "tsne-3d")
+    scene.panels.turn_to("explore")
+    scene.turn((0.0, 0.0, 60.0))
+    scene.lasso("truck", share=True)
+    scene.panels.session.map.link.order = "random"
+    scene.controller.set_tool("lasso")
+    scene.picture("cifar10-3d.png", settle_s=3.0)
+    scene.close()
+
+
+def million(out: Path, project: Path) -> None:
+    """Lasso in a million points in 3D, counted again by brute force."""
+    scene = Scene(out, theme="dark", size=SMALL)
+    scene.show_map(project, "pca-3d")
+    scene.panels.turn_to("explore")
+    scene.turn((0.0, -25.0, 60.0))
+    names, counts = scene.controller.coloring.names, scene.controller.coloring.counts
+    before = scene.seen()
+    corners = scene.lasso(names[int(np.argmax(counts))])
+    expected = int(inside(before, corners).sum())
+    scene.wait(1.0)
+    said = scene.panels.explore.status.text()
+    wanted = f"1,000,000 of 1,000,000 shown, {expected:,} selected"
+    if not said.startswith(wanted):
+        sys.exit(f"The window says {said!r}, counted was {wanted!r}")
+    sys.stdout.write(f"{said}\n")
+    scene.controller.set_tool("lasso")
+    scene.picture("million-3d.png", settle_s=3.0)
+    scene.close()
 
 
 def compute(scene: Scene, d: int) -> None:
@@ -140,9 +235,7 @@ def make(out: Path) -> None:
     scene.panels.turn_to("project")
     scene.picture("project.png")
     scene.panels.turn_to("explore")
-    camera = getattr(scene.viewer, "scene", scene.viewer).camera
-    camera.angles = (0.0, 0.0, 60.0)
-    scene.panels.session.map.fit()
+    scene.turn((0.0, 0.0, 60.0))
     scene.picture("map-3d.png")
     scene.lasso("Ankle boot")
     scene.controller.set_tool("lasso")
@@ -164,13 +257,22 @@ def main() -> None:
     """Read the arguments and make the pictures in a private settings folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs/images")
-    out = parser.parse_args().out
-    out.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--cifar", type=Path, help="project of CIFAR-10 with tsne-3d")
+    parser.add_argument(
+        "--million", type=Path, help="project of a million own vectors with pca-3d"
+    )
+    wish = parser.parse_args()
+    wish.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
         os.environ["NAPARI_CONFIG"] = str(Path(folder) / "napari.yaml")
         os.environ["NAPARI_EMBED_SETTINGS"] = str(Path(folder) / "settings")
         os.environ["NAPARI_EMBED_DATA"] = str(Path(folder) / "data")
-        make(out)
+        if wish.cifar:
+            cifar(wish.out, wish.cifar)
+        if wish.million:
+            million(wish.out, wish.million)
+        if not (wish.cifar or wish.million):
+            make(wish.out)
 
 
 if __name__ == "__main__":
