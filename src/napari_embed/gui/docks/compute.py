@@ -293,7 +293,7 @@ class ComputePanel(Panel):
             if new.device and wish != "cpu"
             else "Computes on the CPU"
             if wish == "cpu"
-            else "Computes on a GPU if there is one, else on the CPU"
+            else "Computes on a GPU if there is one"
         )
         for made in self.dimensions.buttons():
             made.setEnabled(free)

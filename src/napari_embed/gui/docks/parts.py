@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 from napari.utils.colormaps import ensure_colormap
-from qtpy.QtCore import QPointF, QSize, Qt
+from qtpy.QtCore import QPointF, QRect, QSize, Qt
 from qtpy.QtGui import (
     QColor,
     QImage,
@@ -15,7 +15,6 @@ from qtpy.QtGui import (
     QPaintEvent,
     QPalette,
     QPen,
-    QPixmap,
     QPolygonF,
 )
 from qtpy.QtWidgets import (
@@ -269,24 +268,21 @@ class Fold(QWidget):
 class ColorBar(QWidget):
     """The colours of numbers, with the smallest and the largest below."""
 
+    THICKNESS_PX = 10
+
     def __init__(self) -> None:
         super().__init__()
         set_role(self, "plain")
-        self.gradient = QLabel()
-        self.gradient.setFixedHeight(10)
-        self.gradient.setScaledContents(True)
-        self.gradient.setMinimumWidth(1)  # not that of the picture in it
         self.low, self.high = label("", "muted"), label("", "muted")
         ends = QHBoxLayout()
         ends.addWidget(self.low)
         ends.addStretch(1)
         ends.addWidget(self.high)
         layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, 0, 0, 0)
-        layout.setSpacing(2)
-        layout.addWidget(self.gradient)
+        layout.setContentsMargins(0, self.THICKNESS_PX + 2, 0, 0)
         layout.addLayout(ends)
         self._colormap = ""
+        self._image = QImage()
 
     def show_range(self, colormap: str, low: float, high: float) -> None:
         """Show a colour map by name and its limits."""
@@ -297,7 +293,14 @@ class ColorBar(QWidget):
             colors = ensure_colormap(colormap).map(np.linspace(0, 1, 256))
             row = np.ascontiguousarray(colors[None, :, :3] * 255, dtype=np.uint8)
             image = QImage(row.data, 256, 1, 3 * 256, QImage.Format.Format_RGB888)
-            self.gradient.setPixmap(QPixmap.fromImage(image))
+            self._image = image.copy()  # the array goes
+            self.update()
+
+    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802  Qt's name
+        """Draw the colours."""
+        painter = QPainter(self)
+        painter.drawImage(QRect(0, 0, self.width(), self.THICKNESS_PX), self._image)
+        painter.end()
 
 
 class Sparkline(QWidget):
