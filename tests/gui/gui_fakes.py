@@ -203,6 +203,9 @@ class FakeProject:
     def read_thumbnails(self, ids: Any) -> np.ndarray:
         return np.zeros((len(ids), 8, 8, 3), dtype=np.uint8)
 
+    def thumbnail_available(self, ids: Any) -> np.ndarray:
+        return np.ones(len(ids), dtype=bool)
+
     def refresh(self) -> None:
         self.refreshed += 1
 

@@ -15,6 +15,7 @@ from napari_embed.errors import StoreError
 from napari_embed.gui.background import Background
 from napari_embed.gui.opening import project_path
 from napari_embed.gui.settings import RecentProjects
+from napari_embed.gui.thumbnails import Thumbnails
 from napari_embed.project import Project
 from napari_embed.sources.spec import SourceSpec
 
@@ -45,7 +46,7 @@ def test_opening_a_project_shows_its_3d_map_coloured_by_label(opened: Desk) -> N
     codes, palette = next(v for n, v in opened.map.calls if n == "categories")
     assert codes.tolist() == [i % 3 for i in range(60)]
     assert len({tuple(c) for c in palette.tolist()}) == 3
-    assert opened.map.read == opened.project.read_thumbnails
+    assert opened.map.read([1, 2]).shape == (2, 8, 8, 3)
     assert opened.engines_started == 0  # looking needs no engine
 
 
@@ -537,3 +538,17 @@ def test_each_source_gets_a_project_of_its_own(tmp_path: Path) -> None:
     assert second == tmp_path / "cats 2.embed"
     second.write_text("a file in the way")
     assert project_path(table) == tmp_path / "cats 3.embed"
+
+
+def test_images_are_shown_before_they_have_thumbnails(tmp_path: Path) -> None:
+    for i, color in enumerate([(200, 10, 10), (10, 200, 10)]):
+        Image.new("RGB", (40, 40), color).save(tmp_path / f"{i}.png")
+    (tmp_path / "2.png").write_bytes(b"broken")
+    table = tmp_path / "items.csv"
+    table.write_text("image_path,x,y\n0.png,0,0\n1.png,1,1\n2.png,2,0\n")
+    spec = SourceSpec("table", str(table))
+    with Project.create(tmp_path / "items.embed", spec) as project:
+        pictures = Thumbnails(project)([1, 2, 0])
+    middle = pictures.shape[1] // 2
+    seen = pictures[:, middle, middle].tolist()
+    assert seen == [[10, 200, 10], [0, 0, 0], [200, 10, 10]]

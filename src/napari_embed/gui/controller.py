@@ -27,6 +27,7 @@ from napari_embed.gui.opening import is_project, project_path
 from napari_embed.gui.settings import RecentProjects
 from napari_embed.gui.state import Message, ProjectionInfo, ViewState
 from napari_embed.gui.summary import Snapshot, read_snapshot
+from napari_embed.gui.thumbnails import Thumbnails
 from napari_embed.gui.views import MapView
 
 __all__ = ["Controller"]
@@ -198,7 +199,7 @@ class Controller:
         self.recent.add(snapshot.info.path)
         self.compute.adopt(snapshot)
         self._map.set_thumbnails(
-            project.read_thumbnails if snapshot.info.has_images else None,
+            Thumbnails(project) if snapshot.info.has_images else None,
             self._captions,
         )
         self.update(
