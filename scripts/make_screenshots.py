@@ -167,16 +167,16 @@ def inside(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
     return odd
 
 
-def cifar(out: Path, project: Path) -> None:
-    """Lasso a part of the 3D map of CIFAR-10 as 60,000 files; show the images."""
+def finished(out: Path, project: Path, label: str, file: str) -> None:
+    """Lasso where one class is dense on a finished 3D map; show the images."""
     scene = Scene(out, theme="dark", size=SMALL)
     scene.show_map(project, "tsne-3d")
     scene.panels.turn_to("explore")
     scene.turn((0.0, 0.0, 60.0))
-    scene.lasso("truck", share=True)
+    scene.lasso(label, share=True)
     scene.panels.session.map.link.order = "random"
     scene.controller.set_tool("lasso")
-    scene.picture("cifar10-3d.png", settle_s=3.0)
+    scene.picture(file, settle_s=3.0)
     scene.close()
 
 
@@ -259,6 +259,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=REPOSITORY / "docs/images")
     parser.add_argument("--cifar", type=Path, help="project of CIFAR-10 with tsne-3d")
     parser.add_argument(
+        "--fashion", type=Path, help="project of Fashion-MNIST's 10,000 test images"
+    )
+    parser.add_argument(
         "--million", type=Path, help="project of a million own vectors with pca-3d"
     )
     wish = parser.parse_args()
@@ -268,10 +271,12 @@ def main() -> None:
         os.environ["NAPARI_EMBED_SETTINGS"] = str(Path(folder) / "settings")
         os.environ["NAPARI_EMBED_DATA"] = str(Path(folder) / "data")
         if wish.cifar:
-            cifar(wish.out, wish.cifar)
+            finished(wish.out, wish.cifar, "truck", "cifar10-3d.png")
+        if wish.fashion:
+            finished(wish.out, wish.fashion, "8", "fashion10k-3d.png")
         if wish.million:
             million(wish.out, wish.million)
-        if not (wish.cifar or wish.million):
+        if not (wish.cifar or wish.fashion or wish.million):
             make(wish.out)
 
 
