@@ -17,7 +17,12 @@ from numpy.typing import NDArray
 from napari_embed.arrays import Affinities, NeighborGraph
 from napari_embed.errors import InputError
 
-__all__ = ["affinities", "conditional_probabilities", "largest_perplexity"]
+__all__ = [
+    "affinities",
+    "conditional_probabilities",
+    "largest_perplexity",
+    "row_probabilities",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -138,6 +143,32 @@ def conditional_probabilities(
             pool.shutdown(wait=True, cancel_futures=True)
             raise
     return given, total / count if count else 1.0
+
+
+def row_probabilities(
+    squared: NDArray[np.float32], perplexity: float
+) -> NDArray[np.float64]:
+    """Return (m, k) probabilities of the neighbors of each row; rows sum to 1.
+
+    Parameters
+    ----------
+    squared
+        (m, k) squared distances, all present.
+    perplexity
+        Effective number of neighbors, at most `largest_perplexity` of k.
+
+    Raises
+    ------
+    InputError
+        If distances are NaN, infinite or negative.
+    """
+    result = np.empty(squared.shape)
+    for start in range(0, len(squared), _BLOCK_ROWS):
+        rows = slice(start, start + _BLOCK_ROWS)
+        part = squared[rows]
+        present = np.ones(part.shape, bool)
+        result[rows] = _search_block(part, present, perplexity, start)[0]
+    return result
 
 
 def _neighbors_of(ids: NDArray[np.int32], first: int) -> NDArray[np.bool_]:

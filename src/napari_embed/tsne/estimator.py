@@ -14,7 +14,7 @@ from sklearn.base import (
     TransformerMixin,
 )
 from sklearn.utils import check_random_state
-from sklearn.utils.validation import validate_data
+from sklearn.utils.validation import check_is_fitted, validate_data
 
 from napari_embed.arrays import Affinities, NeighborGraph
 from napari_embed.errors import InputError
@@ -22,6 +22,7 @@ from napari_embed.params import ProjectionParams
 from napari_embed.tsne.affinities import affinities as compute_affinities
 from napari_embed.tsne.initialization import initial_positions
 from napari_embed.tsne.neighbors import neighbor_graph
+from napari_embed.tsne.placement import FittedVectors, placed
 
 if TYPE_CHECKING:
     from napari_embed.tsne.optimizer import IterationReport
@@ -166,6 +167,12 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.kl_divergence_ = result.kl_divergence
         self.kl_trace_ = np.reshape(result.info.get("kl_trace", ()), (-1, 2))
         self.n_iter_ = result.n_iter
+        self._fitted = (
+            None
+            if vectors is None
+            else FittedVectors(vectors, self.metric, self.perplexity, seed)
+        )
+        self._params = params
         return self
 
     def fit_transform(
@@ -174,6 +181,43 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         """Compute the map and return it; see `fit`."""
         positions: NDArray[np.float32] = self.fit(X, y).embedding_
         return positions
+
+    def transform(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Place new vectors on the finished map, which does not change.
+
+        Each is drawn to its nearest fitted vectors and repelled by all points of the
+        map; new points do not see each other, so a row's place does not depend on the
+        other rows. A vector that was fitted gets its position on the map.
+
+        Parameters
+        ----------
+        X
+            (m, d) vectors of the fitted kind.
+
+        Returns
+        -------
+        ndarray
+            (m, n_components) float32.
+
+        Raises
+        ------
+        InputError
+            If the map was not fitted on vectors, or the new ones do not fit them or
+            hold NaN or Inf.
+
+        Notes
+        -----
+        The fitted vectors are kept by reference and read again: leave them as they
+        were. The search for neighbors is exact.
+        """
+        check_is_fitted(self, "embedding_")
+        if self._fitted is None:
+            raise InputError(
+                "transform needs the vectors that the map was made of, but it was "
+                "fitted on a graph or on affinities. Fit it on vectors."
+            )
+        vectors = self._vectors(X, reset=False)
+        return placed(self._fitted, vectors, self.embedding_, self._params)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):
@@ -217,7 +261,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         )
         return vectors, compute_affinities(graph, perplexity=self.perplexity)
 
-    def _vectors(self, given: Any) -> Any:
+    def _vectors(self, given: Any, *, reset: bool = True) -> Any:
         # Arrays on disk are read in blocks later; scikit-learn would load them whole.
         lazy = hasattr(given, "chunks") and not hasattr(given, "__array_function__")
         if lazy:
@@ -225,10 +269,13 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 raise InputError(
                     f"Vectors must have shape (n, d), got {tuple(given.shape)}."
                 )
-            self.n_features_in_ = int(given.shape[1])
+            if reset:
+                self.n_features_in_ = int(given.shape[1])
             return given
         # NaN and Inf are looked for in blocks, and named by row, further on.
-        return validate_data(self, given, dtype="numeric", ensure_all_finite=False)
+        return validate_data(
+            self, given, reset=reset, dtype="numeric", ensure_all_finite=False
+        )
 
     @property
     def _n_features_out(self) -> int:

@@ -19,7 +19,7 @@ from napari_embed.errors import InputError, MissingDependencyError
 from napari_embed.tsne.search import FEWEST_FOR_CELLS, Indexed, SelfSearch, Steps
 from napari_embed.tsne.vectors import PreparedVectors, Progress, VectorsLike, prepare
 
-__all__ = ["neighbor_graph"]
+__all__ = ["import_faiss", "neighbor_graph"]
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def neighbor_graph(
     the next k, so that no copy becomes the neighbor of all the others.
     """
     _check_settings(n_neighbors, method, device)
-    faiss = _import_faiss()
+    faiss = import_faiss()
     use_gpu = _use_gpu(faiss, device)
     steps = Steps(progress)
     prepared = prepare(
@@ -118,7 +118,14 @@ def _check_settings(n_neighbors: int, method: str, device: str) -> None:
         raise InputError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
 
 
-def _import_faiss() -> Any:
+def import_faiss() -> Any:
+    """Return the FAISS module.
+
+    Raises
+    ------
+    MissingDependencyError
+        If it is not installed, or damaged.
+    """
     how = (
         'Install exactly one of pip install "napari-embed[cpu]" and '
         '"napari-embed[gpu]"; if both were installed, uninstall faiss-cpu and '
