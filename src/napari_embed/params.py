@@ -170,6 +170,9 @@ class ProjectionParams(Params):
         Iterations in all, early exaggeration included.
     early_exaggeration, early_exaggeration_iter
         Factor on P and for how many iterations.
+    late_exaggeration, late_exaggeration_iter
+        Factor on P in the last iterations of ``max_iter``, and in how many; 1 is off.
+        Tighter groups, further apart. All iterations then run.
     learning_rate
         A number, or "auto" for max(200, n / exaggeration).
     init
@@ -192,6 +195,8 @@ class ProjectionParams(Params):
     max_iter: int = 750
     early_exaggeration: float = 12.0
     early_exaggeration_iter: int = 250
+    late_exaggeration: float = 1.0
+    late_exaggeration_iter: int = 250
     learning_rate: float | Literal["auto"] = "auto"
     init: Literal["pca", "random"] = "pca"
     early_stop: bool = True
@@ -214,6 +219,10 @@ class ProjectionParams(Params):
                self.early_exaggeration, "1 or more")  # fmt: skip
         _check(self.early_exaggeration_iter >= 0, "early_exaggeration_iter",
                self.early_exaggeration_iter, "0 or more")  # fmt: skip
+        _check(1 <= self.late_exaggeration < float("inf"), "late_exaggeration",
+               self.late_exaggeration, "finite and 1 or more")  # fmt: skip
+        _check(self.late_exaggeration_iter >= 0, "late_exaggeration_iter",
+               self.late_exaggeration_iter, "0 or more")  # fmt: skip
         if self.learning_rate != "auto":
             _check(self.learning_rate > 0, "learning_rate", self.learning_rate,
                    "positive or 'auto'")  # fmt: skip

@@ -42,6 +42,10 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         items (a third of n - 1).
     early_exaggeration, early_exaggeration_iter
         Factor on P at the start, and for how many iterations.
+    late_exaggeration, late_exaggeration_iter
+        Factor on P in the last iterations of ``max_iter``, and in how many; 1 is off.
+        It draws groups together and apart from others. KL is of P itself, and
+        ``early_stop`` has no effect.
     learning_rate
         A number, or "auto" for max(200, n / early_exaggeration).
     max_iter
@@ -100,6 +104,8 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         perplexity: float = 30.0,
         early_exaggeration: float = 12.0,
         early_exaggeration_iter: int = 250,
+        late_exaggeration: float = 1.0,
+        late_exaggeration_iter: int = 250,
         learning_rate: float | str = "auto",
         max_iter: int = 750,
         early_stop: bool = True,
@@ -118,6 +124,8 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.perplexity = perplexity
         self.early_exaggeration = early_exaggeration
         self.early_exaggeration_iter = early_exaggeration_iter
+        self.late_exaggeration = late_exaggeration
+        self.late_exaggeration_iter = late_exaggeration_iter
         self.learning_rate = learning_rate
         self.max_iter = max_iter
         self.early_stop = early_stop
@@ -230,6 +238,8 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             "perplexity": self.perplexity,
             "early_exaggeration": self.early_exaggeration,
             "early_exaggeration_iter": self.early_exaggeration_iter,
+            "late_exaggeration": self.late_exaggeration,
+            "late_exaggeration_iter": self.late_exaggeration_iter,
             "learning_rate": self.learning_rate,
             "max_iter": self.max_iter,
             "early_stop": self.early_stop,

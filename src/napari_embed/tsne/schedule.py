@@ -29,11 +29,14 @@ class Schedule:
         Iterations in all.
     exaggeration, exaggeration_iter
         Factor on P, and for how many iterations.
+    late_exaggeration, late_iter
+        Factor on P in the last iterations, and in how many.
     learning_rate
         None for max(200, n / exaggeration), which changes with the exaggeration
         (Belkina et al. 2019; openTSNE does the same).
     early_stop
-        Whether a stalled KL ends the run.
+        Whether a stalled KL ends the run; never with a late exaggeration, which would
+        be cut off, and during which KL rises by design.
     """
 
     n: int
@@ -42,27 +45,35 @@ class Schedule:
     exaggeration_iter: int
     learning_rate: float | None
     early_stop: bool
+    late_exaggeration: float = 1.0
+    late_iter: int = 0
 
     @classmethod
     def of(cls, params: ProjectionParams, n: int) -> Schedule:
         """Return the schedule that the settings ask for."""
         rate = params.learning_rate
+        late = params.late_exaggeration > 1 and params.late_exaggeration_iter > 0
         return cls(
             n=n,
             max_iter=params.max_iter,
             exaggeration=params.early_exaggeration,
             exaggeration_iter=min(params.early_exaggeration_iter, params.max_iter),
             learning_rate=None if isinstance(rate, str) else float(rate),
-            early_stop=params.early_stop,
+            early_stop=params.early_stop and not late,
+            late_exaggeration=params.late_exaggeration,
+            late_iter=params.late_exaggeration_iter if late else 0,
         )
 
     def exaggerates_at(self, iteration: int) -> bool:
-        """Return whether P is exaggerated."""
+        """Return whether this is the early exaggeration."""
         return iteration < self.exaggeration_iter
 
     def exaggeration_at(self, iteration: int) -> float:
         """Return the factor on P."""
-        return self.exaggeration if self.exaggerates_at(iteration) else 1.0
+        if self.exaggerates_at(iteration):
+            return self.exaggeration
+        late = iteration >= self.max_iter - self.late_iter
+        return self.late_exaggeration if late else 1.0
 
     def rate_at(self, iteration: int) -> float:
         """Return the learning rate, for the gradient without its factor 4."""
@@ -71,7 +82,7 @@ class Schedule:
         return max(200.0, self.n / self.exaggeration_at(iteration))
 
     def momentum_at(self, iteration: int) -> float:
-        """Return 0.5 while exaggerating, then 0.8."""
+        """Return 0.5 in the early exaggeration, then 0.8."""
         return 0.5 if self.exaggerates_at(iteration) else 0.8
 
     def rebuilds_at(self, iteration: int) -> bool:
