@@ -25,7 +25,7 @@ from napari_embed.tsne.neighbors import neighbor_graph
 from napari_embed.tsne.placement import FittedVectors, placed
 
 if TYPE_CHECKING:
-    from napari_embed.tsne.optimizer import IterationReport
+    from napari_embed.tsne.optimizer import IterationReport, OptimizerState
 
 __all__ = ["TSNE"]
 
@@ -140,7 +140,14 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         self.callback = callback
         self.random_state = random_state
 
-    def fit(self, X: ArrayLike | NeighborGraph | Affinities, y: object = None) -> Self:
+    def fit(
+        self,
+        X: ArrayLike | NeighborGraph | Affinities,
+        y: object = None,
+        *,
+        pinned: ArrayLike | None = None,
+        checkpoint: OptimizerState | None = None,
+    ) -> Self:
         """Compute the map; `y` is ignored.
 
         Parameters
@@ -150,6 +157,12 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             `Affinities`; never changed.
         y
             Ignored, present for scikit-learn's pipelines.
+        pinned
+            (n,) bool: points that stay exactly where ``init``, an array, puts them.
+        checkpoint
+            A state to go on from, taken by ``report.snapshot()`` in the callback of a
+            fit with the same input and settings. On one CPU thread the map is, to the
+            bit, that of a run without a break.
 
         Raises
         ------
@@ -160,6 +173,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
         seed = self._seed()
         params = self._settings(seed)
+        held = self._pinned(pinned)
         vectors, affinities = self._affinities(X, seed)
         start = initial_positions(
             vectors,
@@ -169,8 +183,9 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             random_state=seed,
         )
         result = optimize(
-            affinities, start, params, device=params.device, callback=self.callback
-        )
+            affinities, start, params, device=params.device, callback=self.callback,
+            checkpoint=checkpoint, pinned=held,
+        )  # fmt: skip
         self.embedding_ = result.positions
         self.kl_divergence_ = result.kl_divergence
         self.kl_trace_ = np.reshape(result.info.get("kl_trace", ()), (-1, 2))
@@ -184,10 +199,16 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         return self
 
     def fit_transform(
-        self, X: ArrayLike | NeighborGraph | Affinities, y: object = None
+        self,
+        X: ArrayLike | NeighborGraph | Affinities,
+        y: object = None,
+        *,
+        pinned: ArrayLike | None = None,
+        checkpoint: OptimizerState | None = None,
     ) -> NDArray[np.float32]:
         """Compute the map and return it; see `fit`."""
-        positions: NDArray[np.float32] = self.fit(X, y).embedding_
+        self.fit(X, y, pinned=pinned, checkpoint=checkpoint)
+        positions: NDArray[np.float32] = self.embedding_
         return positions
 
     def transform(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -231,6 +252,22 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         if isinstance(self.random_state, int | np.integer):
             return int(self.random_state)
         return int(check_random_state(self.random_state).randint(2**31 - 1))
+
+    def _pinned(self, pinned: ArrayLike | None) -> NDArray[np.bool_] | None:
+        if pinned is None:
+            return None
+        held = np.asarray(pinned)
+        if held.dtype != bool or held.ndim != 1:
+            raise InputError(
+                "pinned must be (n,) True or False, one for each item, got "
+                f"{held.dtype} of shape {held.shape}."
+            )
+        if isinstance(self.init, str):
+            raise InputError(
+                f"pinned holds points where init puts them; init={self.init!r} puts "
+                "all near 0. Give init as an (n, n_components) array of positions."
+            )
+        return held
 
     def _settings(self, seed: int) -> ProjectionParams:
         values: dict[str, Any] = {
