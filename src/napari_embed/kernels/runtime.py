@@ -25,7 +25,7 @@ os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")
 with contextlib.redirect_stdout(sys.stderr):
     ti = importlib.import_module(os.environ.get("NAPARI_EMBED_TAICHI", "taichi"))
 
-__all__ = ["Device", "start", "stop", "ti"]
+__all__ = ["Device", "occupied", "start", "stop", "ti"]
 
 _log = logging.getLogger(__name__)
 
@@ -54,6 +54,12 @@ class Device:
 
 _device: Device | None = None
 _program: object | None = None
+
+
+def occupied() -> bool:
+    """Return whether a Taichi program that is not ours is live in this process."""
+    live = ti.lang.impl.get_runtime().prog
+    return live is not None and live is not _program
 
 
 def start(
@@ -86,7 +92,7 @@ def start(
     if device not in ("auto", "cpu", "cuda"):
         raise InputError(f"device must be 'auto', 'cpu' or 'cuda', got {device!r}.")
     live = ti.lang.impl.get_runtime().prog
-    if live is not None and live is not _program:
+    if occupied():
         raise ComputeError(
             "Another Taichi program is live in this process, and starting ours would "
             "destroy its data. Run the projection in its own process (the "

@@ -22,7 +22,7 @@ from napari_embed.params import ProjectionParams
 from napari_embed.tsne.affinities import affinities as compute_affinities
 from napari_embed.tsne.initialization import initial_positions
 from napari_embed.tsne.neighbors import neighbor_graph
-from napari_embed.tsne.placement import FittedVectors, placed
+from napari_embed.tsne.placement import FittedVectors, place, placed
 
 if TYPE_CHECKING:
     from napari_embed.tsne.optimizer import IterationReport, OptimizerState
@@ -88,6 +88,10 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
 
     Notes
     -----
+    Taichi keeps one program per process. Where another library's is live, the map is
+    computed in a child process (logged as a warning), which leaves that one unharmed;
+    callbacks still run here.
+
     Source: van de Ruit, Billeter and Eisemann, An Efficient Dual-Hierarchy t-SNE
     Minimization (2021); van der Maaten and Hinton 2008 for the objective.
 
@@ -169,6 +173,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         InputError
             If the input or a setting cannot be used.
         """
+        from napari_embed.tsne import separate
         from napari_embed.tsne.optimizer import optimize
 
         seed = self._seed()
@@ -182,10 +187,16 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
             init=self.init,
             random_state=seed,
         )
-        result = optimize(
-            affinities, start, params, device=params.device, callback=self.callback,
-            checkpoint=checkpoint, pinned=held,
-        )  # fmt: skip
+        if separate.needed():
+            result = separate.optimize_apart(
+                affinities, start, params, callback=self.callback,
+                checkpoint=checkpoint, pinned=held,
+            )  # fmt: skip
+        else:
+            result = optimize(
+                affinities, start, params, device=params.device,
+                callback=self.callback, checkpoint=checkpoint, pinned=held,
+            )  # fmt: skip
         self.embedding_ = result.positions
         self.kl_divergence_ = result.kl_divergence
         self.kl_trace_ = np.reshape(result.info.get("kl_trace", ()), (-1, 2))
@@ -246,7 +257,10 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
                 "fitted on a graph or on affinities. Fit it on vectors."
             )
         vectors = self._vectors(X, reset=False)
-        return placed(self._fitted, vectors, self.embedding_, self._params)
+        from napari_embed.tsne import separate
+
+        mover = separate.place_apart if separate.needed() else place
+        return placed(self._fitted, vectors, self.embedding_, self._params, mover=mover)
 
     def _seed(self) -> int:
         if isinstance(self.random_state, int | np.integer):

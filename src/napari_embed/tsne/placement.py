@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,6 +28,12 @@ _MEASURE_VALUES = 1 << 20
 _ROUNDING = 4e-6
 # Fewer queries than this FAISS measures one by one, by differences.
 _FEW_QUERIES = 16
+
+
+Positions = NDArray[np.float32]
+Mover = Callable[
+    [Positions, Positions, Positions, Positions, ProjectionParams], Positions
+]
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,8 @@ def placed(
     new: Any,
     positions: NDArray[np.float32],
     params: ProjectionParams,
+    *,
+    mover: Mover,
 ) -> NDArray[np.float32]:
     """Return (m, dim) float32 positions of new vectors on a fixed map.
 
@@ -68,6 +76,8 @@ def placed(
         (n, dim) float32 map; not changed.
     params
         Of the fit; device and accuracy are used.
+    mover
+        `place`, or what does the same in another process.
 
     Notes
     -----
@@ -92,7 +102,7 @@ def placed(
         result[rows][known] = anchors[known, 0]
         away = np.flatnonzero(~known)
         if away.size:
-            result[rows.start + away] = place(
+            result[rows.start + away] = mover(
                 positions, anchors[away], weights[away].astype(np.float32),
                 result[rows.start + away], params,
             )  # fmt: skip
@@ -105,8 +115,6 @@ def place(
     weights: NDArray[np.float32],
     start: NDArray[np.float32],
     params: ProjectionParams,
-    *,
-    device: Literal["auto", "cpu", "cuda"] | None = None,
 ) -> NDArray[np.float32]:
     """Move points downhill on a fixed map, in this process.
 
@@ -117,7 +125,7 @@ def place(
     anchors, weights, start
         See :meth:`napari_embed.kernels.placement.FixedMap.place`.
     params
-        Accuracy, and the device unless ``device`` is given.
+        Accuracy and device.
 
     Raises
     ------
@@ -126,7 +134,7 @@ def place(
     """
     from napari_embed.kernels import runtime
 
-    where = runtime.start(device or params.device)
+    where = runtime.start(params.device)
     from napari_embed.kernels.placement import FixedMap
     from napari_embed.tsne.presets import accuracy_of
 
