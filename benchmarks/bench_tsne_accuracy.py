@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +23,13 @@ from numpy.typing import NDArray
 from _record import record
 from bench_tsne_quality import fashion_mnist
 from napari_embed.kernels import runtime
-from napari_embed.kernels.layout import CHUNKS
+from napari_embed.kernels.layout import CHUNKS, COUNT
 from napari_embed.params import PRESETS, ProjectionParams
 from napari_embed.tsne import affinities, initial_positions, neighbor_graph
 from napari_embed.tsne.optimizer import IterationReport, optimize
+
+if TYPE_CHECKING:
+    from napari_embed.kernels.repulsion import Accuracy
 
 STAGES = (50, 250, 750)
 THETAS = (0.2, 0.3, 0.45, 0.6, 0.75, 0.9)
@@ -49,7 +52,7 @@ def maps(vectors: NDArray[np.float32], dim: int) -> dict[int, NDArray[np.float32
 
 
 def evaluate(
-    y: NDArray[np.float32], params: ProjectionParams, *, early: bool
+    y: NDArray[np.float32], params: ProjectionParams | Accuracy, *, early: bool
 ) -> tuple[NDArray[np.float64], float, dict[str, Any]]:
     """Return force and Z, and what they cost."""
     from napari_embed.kernels.repulsion import Repulsion
@@ -58,9 +61,10 @@ def evaluate(
     device = runtime.start("cpu")
     positions = runtime.ti.ndarray(runtime.ti.f32, shape=y.shape)
     positions.from_numpy(y)
-    repulsion = Repulsion(len(y), y.shape[1], device, accuracy_of(params))
-    if early:
-        repulsion.theta = repulsion.accuracy.early_theta
+    if isinstance(params, ProjectionParams):
+        params = accuracy_of(params)
+    repulsion = Repulsion(len(y), y.shape[1], device, params)
+    repulsion.set_stage(early=early)
     repulsion.rebuild(positions)
     repulsion.consider_cells(positions)
     seconds = []
@@ -72,6 +76,7 @@ def evaluate(
     cost = {
         "theta": repulsion.theta,
         "target": "cells" if repulsion.cells_on else "points",
+        "targets": int(repulsion.meta[COUNT]),
         "interactions": repulsion.interactions(),
         "cpu_seconds": min(seconds),
     }

@@ -143,7 +143,7 @@ class NeighborParams(Params):
                "'auto', 'cpu' or 'cuda'")  # fmt: skip
 
 
-PRESETS = ("fast", "default", "accurate")
+PRESETS = ("fast", "default", "accurate", "paper")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,13 +159,15 @@ class ProjectionParams(Params):
     perplexity
         Effective number of neighbors; must be under the graph's k.
     preset
-        "fast", "default" or "accurate"; sets theta and cell size.
+        "fast", "default" or "accurate" sets theta and cell size; "paper" does what was
+        published, optimizer and all, for comparison.
     theta
         Overrides the preset's accuracy when given (0 is exact).
     cell_size
         Overrides the preset's field cell size, in map units.
     target
-        "auto", "cells" (field hierarchy) or "points" (embedding hierarchy).
+        "auto", "cells" (field hierarchy) or "points" (embedding hierarchy; not with
+        "paper", which knows cells alone).
     max_iter
         Iterations in all, early exaggeration included.
     early_exaggeration, early_exaggeration_iter
@@ -174,9 +176,10 @@ class ProjectionParams(Params):
         Factor on P in the last iterations of ``max_iter``, and in how many; 1 is off.
         Tighter groups, further apart. All iterations then run.
     learning_rate
-        A number, or "auto" for max(200, n / exaggeration).
+        A number, for the gradient without its factor 4, or "auto" for
+        max(200, n / exaggeration), and for 800 with "paper".
     init
-        "pca" or "random".
+        "pca", "random", or "auto": "pca", and with "paper" its random start.
     early_stop
         Stop when the relative KL gain per 50 iterations falls below 1e-4.
     device
@@ -198,7 +201,7 @@ class ProjectionParams(Params):
     late_exaggeration: float = 1.0
     late_exaggeration_iter: int = 250
     learning_rate: float | Literal["auto"] = "auto"
-    init: Literal["pca", "random"] = "pca"
+    init: Literal["auto", "pca", "random"] = "auto"
     early_stop: bool = True
     device: Literal["auto", "cpu", "cuda"] = "auto"
     random_state: int = 0
@@ -226,6 +229,10 @@ class ProjectionParams(Params):
         if self.learning_rate != "auto":
             _check(self.learning_rate > 0, "learning_rate", self.learning_rate,
                    "positive or 'auto'")  # fmt: skip
-        _check(self.init in ("pca", "random"), "init", self.init, "'pca' or 'random'")
+        _check(self.init in ("auto", "pca", "random"), "init", self.init,
+               "'auto', 'pca' or 'random'")  # fmt: skip
+        if self.preset == "paper":
+            _check(self.target != "points", "target", self.target,
+                   "'auto' or 'cells' with the preset 'paper'")  # fmt: skip
         _check(self.device in ("auto", "cpu", "cuda"), "device", self.device,
                "'auto', 'cpu' or 'cuda'")  # fmt: skip

@@ -321,7 +321,7 @@ Examples:
     type=click.Choice(PRESETS),
     default="default",
     show_default=True,
-    help="Speed against accuracy.",
+    help="Speed against accuracy; paper is the published method, to compare.",
 )
 @click.option(
     "--theta", type=click.FloatRange(0), help="Overrides the preset; 0 is exact."
@@ -335,10 +335,10 @@ Examples:
 )
 @click.option(
     "--init",
-    type=click.Choice(["pca", "random"]),
-    default="pca",
+    type=click.Choice(["auto", "pca", "random"]),
+    default="auto",
     show_default=True,
-    help="Where t-SNE starts.",
+    help="Where t-SNE starts; auto is pca, random with the preset paper.",
 )
 @click.option("--no-early-stop", is_flag=True, help="Run all iterations.")
 @click.option("--embeddings", metavar="NAME", help="Which; by default the newest.")

@@ -498,6 +498,7 @@ def _tsne(
 ) -> Projection:
     from napari_embed.tsne import affinities, initial_positions
     from napari_embed.tsne.optimizer import optimize
+    from napari_embed.tsne.presets import start_of
 
     ids = places.ids
     perplexity = _perplexity(params.perplexity, ids.size, control)
@@ -512,12 +513,13 @@ def _tsne(
     control.progress("affinities", 0, ids.size, unit="rows")
     joint = affinities(graph, perplexity=perplexity)
     control.progress("affinities", ids.size, ids.size, unit="rows")
+    how = start_of(params)
     start = initial_positions(
-        vectors if params.init == "pca" else None,
+        vectors if how["init"] == "pca" else None,
         ids.size,
         n_components=params.n_components,
-        init=params.init,
         random_state=params.random_state,
+        **how,
     )
 
     def follow(report: IterationReport) -> bool:

@@ -65,6 +65,7 @@ def _popcount(bits):
 @ti.func
 def _lay_grid(
     dim: ti.template(),
+    published: ti.template(),
     spacing,
     share,
     floats: ti.template(),
@@ -78,6 +79,13 @@ def _lay_grid(
     for k in ti.static(range(dim)):
         extent = ti.max(extent, floats[0, c.high + k] - floats[0, c.low + k])
     h = ti.max(ti.min(spacing, share * extent), 1e-12)
+    if ti.static(published):
+        # As in the authors' program: the width in cells, rounded up to a power of two.
+        width = ti.min(floats[0, c.high] - floats[0, c.low], 1e6)
+        power = 8.0
+        while power < ti.min(ti.floor(width / spacing), 1e6):
+            power *= 2.0
+        h = ti.max(width / power, 1e-12)
     # One node of margin, one for the far corner.
     nodes = ti.min(extent / h, 1e6) + 4.0
     depth = 3
@@ -132,6 +140,7 @@ def _list_chunk(
 @ti.kernel
 def mark(
     dim: ti.template(),
+    published: ti.template(),
     spacing: ti.f32,
     share: ti.f32,
     floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -151,6 +160,9 @@ def mark(
 
     Parameters
     ----------
+    published
+        Whether to size the grid as the authors do: the extent of x over ``spacing``,
+        rounded up to a power of two (at least 8), is its number of cells along x.
     spacing, share
         Distance of grid nodes: ``spacing``, or this share of the extent if smaller.
     floats
@@ -167,7 +179,7 @@ def mark(
         (room,), (dim, room) result: codes and coordinates of the marked nodes.
     """
     for _ in range(1):
-        _lay_grid(dim, spacing, share, floats, grid, bits, meta)
+        _lay_grid(dim, published, spacing, share, floats, grid, bits, meta)
     for word in range(1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)):
         bits[0, word] = 0
     for i in range(sources.shape[1]):

@@ -149,8 +149,7 @@ class Minimizer:
 
     def repel(self, *, early: bool = False) -> None:
         """Evaluate S, R and Z at the present positions."""
-        accuracy = self.repulsion.accuracy
-        self.repulsion.theta = accuracy.early_theta if early else accuracy.theta
+        self.repulsion.set_stage(early=early)
         self.repulsion.evaluate(self.y)
 
     def step(self, settings: StepSettings) -> None:

@@ -20,6 +20,7 @@ from napari_embed.kernels.layout import (
     columns,
     jacobian_size,
 )
+from napari_embed.kernels.published import OURS, SINGLE, entered, settles_projected
 from napari_embed.kernels.runtime import ti
 from napari_embed.kernels.traversal import (
     CORE,
@@ -38,10 +39,20 @@ _GATHER = 64
 
 
 @ti.func
+def _parent_of(bucket_node, method: ti.template(), ints: ti.template()):
+    """Return the node that handed sources down, or -1 where all is still to do."""
+    parent = ints[bucket_node, PARENT]
+    if ti.static(method == SINGLE):
+        parent = -1
+    return parent
+
+
+@ti.func
 def _start_targets(
     bucket_node,
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     ints: ti.template(),
     floats: ti.template(),
     targets: ti.template(),
@@ -49,7 +60,7 @@ def _start_targets(
     result: ti.template(),
 ):
     """Set each target of a bucket to the expansion handed down to it."""
-    parent = ints[bucket_node, PARENT]
+    parent = _parent_of(bucket_node, method, ints)
     local = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
     centre = ti.Vector.zero(ti.f32, dim)
     if parent >= 0:
@@ -59,7 +70,7 @@ def _start_targets(
         delta = ti.Vector.zero(ti.f32, dim)
         for k in ti.static(range(dim)):
             delta[k] = targets[k, r] - centre[k]
-        here = shifted(local, delta, dim)
+        here = shifted(local, delta, dim, method)
         row = r
         if ti.static(not jacobian):
             row = order[r]
@@ -75,6 +86,7 @@ def _add_list(
     end,
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     targets: ti.template(),
     order: ti.template(),
     lists: ti.template(),
@@ -97,7 +109,7 @@ def _add_list(
                 offset[k] = p[k] - lists[chunk, k * LIST_ROOM + j]
             mass = lists[chunk, dim * LIST_ROOM + j]
             moment = lists[chunk, (dim + 1) * LIST_ROOM + j]
-            add_source(offset, mass, moment, local, dim)
+            add_source(offset, mass, moment, local, dim, method)
         row = r
         if ti.static(not jacobian):
             row = order[r]
@@ -113,6 +125,7 @@ def _add_range(
     end,
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     sources: ti.template(),
     targets: ti.template(),
     order: ti.template(),
@@ -128,7 +141,7 @@ def _add_range(
             offset = ti.Vector.zero(ti.f32, dim)
             for k in ti.static(range(dim)):
                 offset[k] = p[k] - sources[k, j]
-            add_source(offset, 1.0, 0.0, local, dim)
+            add_source(offset, 1.0, 0.0, local, dim, method)
         row = r
         if ti.static(not jacobian):
             row = order[r]
@@ -157,11 +170,38 @@ def _distance2(
 
 
 @ti.func
+def _settles(
+    node,
+    bucket_node,
+    dim: ti.template(),
+    method: ti.template(),
+    theta2,
+    source_floats: ti.template(),
+    floats: ti.template(),
+):
+    """Return whether a source may be a point mass for all targets of a bucket."""
+    c = ti.static(columns(dim))
+    result = False
+    if ti.static(method == OURS):
+        d2 = _distance2(node, bucket_node, dim, source_floats, floats)
+        result = source_floats[node, c.diagonal] < theta2 * d2
+    else:
+        offset = centre_of(bucket_node, floats, dim)
+        for k in ti.static(range(dim)):
+            offset[k] -= source_floats[node, c.com + k]
+        result = settles_projected(
+            offset, node, bucket_node, dim, method, theta2, source_floats, floats
+        )
+    return result
+
+
+@ti.func
 def _sum_bucket(
     chunk,
     bucket_node,
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     theta2,
     source_ints: ti.template(),
     source_floats: ti.template(),
@@ -181,7 +221,7 @@ def _sum_bucket(
     done = ti.cast(0, ti.i64)
     first = 0
     last = 1
-    parent = ints[bucket_node, PARENT]
+    parent = _parent_of(bucket_node, method, ints)
     if parent >= 0:
         first = ints[parent, LIST_BEGIN]
         last = ints[parent, LIST_END]
@@ -195,6 +235,7 @@ def _sum_bucket(
             if first < last:
                 node = queue[first]
                 stop = source_ints[node, ROPE]
+                node = entered(node, parent, method, source_ints)
                 first += 1
             else:
                 going = False
@@ -202,8 +243,7 @@ def _sum_bucket(
             b = source_ints[node, BEGIN]
             e = source_ints[node, END]
             following = source_ints[node, ROPE]
-            d2 = _distance2(node, bucket_node, dim, source_floats, floats)
-            if source_floats[node, c.diagonal] < theta2 * d2:
+            if _settles(node, bucket_node, dim, method, theta2, source_floats, floats):
                 for k in ti.static(range(dim)):
                     lists[chunk, k * LIST_ROOM + count] = source_floats[node, c.com + k]
                 lists[chunk, dim * LIST_ROOM + count] = ti.cast(e - b, ti.f32)
@@ -215,8 +255,9 @@ def _sum_bucket(
             elif e - b > _GATHER:
                 done += ti.cast(e - b, ti.i64) * (end - begin)
                 _add_range(
-                    b, e, begin, end, dim, jacobian, sources, targets, order, result
-                )
+                    b, e, begin, end, dim, jacobian, method, sources, targets, order,
+                    result,
+                )  # fmt: skip
             else:
                 for j in range(b, e):
                     for k in ti.static(range(dim)):
@@ -228,8 +269,9 @@ def _sum_bucket(
         if count > LIST_ROOM - _GATHER - 16 or not going:
             done += ti.cast(count, ti.i64) * (end - begin)
             _add_list(
-                chunk, count, begin, end, dim, jacobian, targets, order, lists, result
-            )
+                chunk, count, begin, end, dim, jacobian, method, targets, order, lists,
+                result,
+            )  # fmt: skip
             count = 0
     return done
 
@@ -238,6 +280,7 @@ def _sum_bucket(
 def near_in_lists(
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     theta2: ti.f32,
     source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
     source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -263,6 +306,8 @@ def near_in_lists(
     ----------
     jacobian
         Whether the targets are cells: then results stay in tree order and carry J.
+    method
+        OURS; or DUAL, SINGLE for what was published, with buckets of one cell.
     sources, targets
         (dim, n) coordinates in tree order.
     owner, order
@@ -290,11 +335,12 @@ def near_in_lists(
             bucket_node = owner[r]
             r = ints[bucket_node, END]
             _start_targets(
-                bucket_node, dim, jacobian, ints, floats, targets, order, result
+                bucket_node, dim, jacobian, method, ints, floats, targets, order, result
             )
             done += _sum_bucket(
-                chunk, bucket_node, dim, jacobian, theta2, source_ints, source_floats,
-                sources, ints, floats, targets, order, queue, lists, result,
+                chunk, bucket_node, dim, jacobian, method, theta2, source_ints,
+                source_floats, sources, ints, floats, targets, order, queue, lists,
+                result,
             )  # fmt: skip
         work[chunk] = done
 
@@ -303,6 +349,7 @@ def near_in_lists(
 def near_per_target(
     dim: ti.template(),
     jacobian: ti.template(),
+    method: ti.template(),
     theta2: ti.f32,
     source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
     source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -331,15 +378,18 @@ def near_per_target(
             done = 0
             first = 0
             last = 1
-            parent = ints[owner[r], PARENT]
+            parent = _parent_of(owner[r], method, ints)
             if parent >= 0:
                 first = ints[parent, LIST_BEGIN]
                 last = ints[parent, LIST_END]
                 above = centre_of(parent, floats, dim)
-                total = shifted(expansion_of(parent, floats, dim), p - above, dim)
+                total = shifted(
+                    expansion_of(parent, floats, dim), p - above, dim, method
+                )
             for q in range(first, last):
                 node = queue[q]
                 stop = source_ints[node, ROPE]
+                node = entered(node, parent, method, source_ints)
                 # Sums of sums: float32 stays exact enough over many thousand terms.
                 part = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
                 while node != stop:
@@ -347,13 +397,14 @@ def near_per_target(
                     end = source_ints[node, END]
                     following = source_ints[node, ROPE]
                     offset = ti.Vector.zero(ti.f32, dim)
-                    d2 = _distance2(node, owner[r], dim, source_floats, floats)
-                    if source_floats[node, c.diagonal] < theta2 * d2:
+                    if _settles(
+                        node, owner[r], dim, method, theta2, source_floats, floats
+                    ):
                         for k in ti.static(range(dim)):
                             offset[k] = p[k] - source_floats[node, c.com + k]
                         mass = ti.cast(end - begin, ti.f32)
                         moment = source_floats[node, c.moment]
-                        add_source(offset, mass, moment, part, dim)
+                        add_source(offset, mass, moment, part, dim, method)
                         done += 1
                     elif source_ints[node, CHILD] >= 0:
                         following = source_ints[node, CHILD]
@@ -361,7 +412,7 @@ def near_per_target(
                         for j in range(begin, end):
                             for k in ti.static(range(dim)):
                                 offset[k] = p[k] - sources[k, j]
-                            add_source(offset, 1.0, 0.0, part, dim)
+                            add_source(offset, 1.0, 0.0, part, dim, method)
                         done += end - begin
                     node = following
                 total += part

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.kernels.layout import BEGIN, CHILD, CHUNKS, END, ROPE, columns
+from napari_embed.kernels.published import OURS
 from napari_embed.kernels.repulsion import Accuracy, Repulsion
 from napari_embed.kernels.runtime import Device, ti
 from napari_embed.kernels.traversal import CORE, add_source
@@ -43,14 +44,14 @@ def _field(
         part = ti.Vector.zero(ti.f32, ti.static(1 + dim + dim * (dim + 1) // 2))
         if floats[node, c.diagonal] < theta2 * d2:
             mass = ti.cast(end - begin, ti.f32)
-            add_source(offset, mass, floats[node, c.moment], part, dim)
+            add_source(offset, mass, floats[node, c.moment], part, dim, OURS)
         elif ints[node, CHILD] >= 0:
             following = ints[node, CHILD]
         else:
             for j in range(begin, end):
                 for k in ti.static(range(dim)):
                     offset[k] = p[k] - sources[k, j]
-                add_source(offset, 1.0, 0.0, part, dim)
+                add_source(offset, 1.0, 0.0, part, dim, OURS)
         total += part
         node = following
     result = ti.Vector.zero(ti.f32, 1 + dim)

@@ -4,6 +4,7 @@
 Arrays are allocated once and only grow when a count says that they are too small.
 """
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -11,7 +12,15 @@ import numpy as np
 import torch
 
 from napari_embed.errors import DeviceMemoryError
-from napari_embed.kernels import field, forces, hierarchy, morton, near, traversal
+from napari_embed.kernels import (
+    field,
+    forces,
+    hierarchy,
+    morton,
+    near,
+    published,
+    traversal,
+)
 from napari_embed.kernels.layout import (
     CHUNKS,
     COUNT,
@@ -33,6 +42,9 @@ __all__ = ["Accuracy", "Repulsion"]
 # The gap between the two shares keeps the choice from flickering.
 _CELLS_BELOW = 0.35
 _POINTS_ABOVE = 0.5
+# As published: levels that the embedding hierarchy must have more than the field for
+# cells to be traversed one by one.
+_SINGLE_FROM = 4
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,10 @@ class Accuracy:
         Points in a leaf of the embedding hierarchy.
     bucket
         Targets that share one list.
+    published
+        Whether to work as the paper and its authors' program do, for comparison: see
+        ``kernels/published.py``. ``early_theta`` is then of the traversal of single
+        cells that the first iterations use, and cells should be the targets.
     """
 
     theta: float = 0.6
@@ -67,6 +83,7 @@ class Accuracy:
     target: Literal["auto", "cells", "points"] = "auto"
     leaf_size: int = 16
     bucket: int = 64
+    published: bool = False
 
 
 class _Tree:
@@ -132,6 +149,8 @@ class Repulsion:
     ----------
     theta
         Opening parameter of the next evaluations.
+    early
+        Whether the next evaluations are of the early iterations.
     result
         (n, 1 + dim) S and R of each point.
     z
@@ -157,6 +176,7 @@ class Repulsion:
         self.accuracy = accuracy
         self.regrown = 0
         self.theta = accuracy.theta
+        self.early = False
         self.cells_on = accuracy.target == "cells" and accuracy.theta > 0
         self.levels = GPU_LEVELS[dim] if device.kind == "cuda" else 0
         self._where = "cuda" if device.kind == "cuda" else "cpu"
@@ -175,6 +195,11 @@ class Repulsion:
         if queue_room is None:
             queue_room = 65536 + (4 if dim == 2 else 12) * n
         self.queue = ti.ndarray(ti.i32, shape=max(16, queue_room))
+
+    def set_stage(self, *, early: bool) -> None:
+        """Take the opening parameter of early or of later iterations."""
+        self.early = early
+        self.theta = self.accuracy.early_theta if early else self.accuracy.theta
 
     @property
     def meta(self) -> torch.Tensor:
@@ -211,13 +236,13 @@ class Repulsion:
         else:
             tree.keys, order = torch.sort(tree.keys, stable=True)
             self.order = order.to(torch.int32)
-        self._build(tree, self.accuracy.leaf_size)
+        self._build(tree, self.accuracy.leaf_size, self.accuracy.bucket)
 
-    def _build(self, tree: _Tree, leaf_size: int) -> None:
+    def _build(self, tree: _Tree, leaf_size: int, bucket: int) -> None:
         while True:
             hierarchy.build(
-                self.dim, self.levels, leaf_size, self.accuracy.bucket, tree.keys,
-                tree.ints, tree.owner, tree.meta,
+                self.dim, self.levels, leaf_size, bucket, tree.keys, tree.ints,
+                tree.owner, tree.meta,
             )  # fmt: skip
             if not int(tree.meta[OVERFLOW]) & 1:
                 return
@@ -268,9 +293,9 @@ class Repulsion:
         cells, sizes = self.field, self.accuracy
         while True:
             field.mark(
-                self.dim, sizes.cell_size, sizes.cell_share, self.tree.floats,
-                self.tree.points, cells.grid, cells.bits, cells.counts,
-                cells.tree.keys, cells.tree.points, cells.tree.meta,
+                self.dim, sizes.published, sizes.cell_size, sizes.cell_share,
+                self.tree.floats, self.tree.points, cells.grid, cells.bits,
+                cells.counts, cells.tree.keys, cells.tree.points, cells.tree.meta,
             )  # fmt: skip
             overflow, count = (
                 int(cells.tree.meta[OVERFLOW]),
@@ -284,28 +309,66 @@ class Repulsion:
             self.regrown += 1
 
     def _evaluate_points(self) -> None:
-        self._traverse(self.tree, self.result, jacobian=False)
+        self._traverse(
+            self.tree,
+            self.result,
+            jacobian=False,
+            method=published.OURS,
+            bucket=self.accuracy.bucket,
+        )
 
     def _evaluate_cells(self) -> None:
         cells = self.field
         if cells is None:  # only _mark makes it
             return
-        self._build(cells.tree, self.accuracy.bucket)
+        # As published, the field hierarchy ends at single cells.
+        bucket = 1 if self.accuracy.published else self.accuracy.bucket
+        self._build(cells.tree, bucket, bucket)
         hierarchy.refit(
             self.dim, self.levels, cells.tree.ints, cells.tree.floats,
             cells.tree.points, cells.tree.meta,
         )  # fmt: skip
-        self._traverse(cells.tree, cells.values, jacobian=True)
+        method, half = published.OURS, 0.5
+        if self.accuracy.published:
+            method, half = self._published_method(cells), 0.0
+            published.widen(
+                self.dim, float(cells.grid[field.SPACING]), cells.tree.floats,
+                cells.tree.meta,
+            )  # fmt: skip
+        self._traverse(
+            cells.tree, cells.values, jacobian=True, method=method, bucket=bucket
+        )
         field.interpolate(
-            self.dim, 0.5, self.tree.points, self.order, cells.grid, cells.bits,
+            self.dim, half, self.tree.points, self.order, cells.grid, cells.bits,
             cells.values, self.result,
         )  # fmt: skip
 
-    def _traverse(self, target: _Tree, result: object, *, jacobian: bool) -> None:
+    def _published_method(self, cells: _Field) -> int:
+        """Return DUAL, or SINGLE early and where the field is much less deep.
+
+        The rule is the authors' program's; their paper states the depths alone
+        (section 5.3).
+        """
+        fanout = 2**self.dim
+        depth = 1 + math.ceil(math.log(max(2, self.n), fanout))
+        shallow = depth - int(cells.grid[field.BITS]) >= _SINGLE_FROM
+        return published.SINGLE if self.early or shallow else published.DUAL
+
+    def _traverse(
+        self,
+        target: _Tree,
+        result: object,
+        *,
+        jacobian: bool,
+        method: int,
+        bucket: int,
+    ) -> None:
         tree, theta2 = self.tree, self.theta**2
+        if method == published.SINGLE:
+            bucket = target.capacity  # nothing to do above the cells
         while True:
             traversal.far(
-                self.dim, self.levels, self.accuracy.bucket, theta2, tree.ints,
+                self.dim, method, self.levels, bucket, theta2, tree.ints,
                 tree.floats, target.ints, target.floats, self.queue, self.tasks,
                 target.meta, self.work,
             )  # fmt: skip
@@ -314,14 +377,14 @@ class Repulsion:
             self._grow_queue(int(target.meta[QUEUE]))
         if self.levels == 0:
             near.near_in_lists(
-                self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
+                self.dim, jacobian, method, theta2, tree.ints, tree.floats, tree.points,
                 target.ints, target.floats, target.points, target.owner, self.order,
                 self.queue, self.lists, result, target.meta, self.work,
             )  # fmt: skip
         else:
             self.work[:CHUNKS] = 0
             near.near_per_target(
-                self.dim, jacobian, theta2, tree.ints, tree.floats, tree.points,
+                self.dim, jacobian, method, theta2, tree.ints, tree.floats, tree.points,
                 target.ints, target.floats, target.points, target.owner, self.order,
                 self.queue, result, target.meta, self.work,
             )  # fmt: skip

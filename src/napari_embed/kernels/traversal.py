@@ -12,6 +12,9 @@ paper's field accumulation with a first-order term. ``near`` ends this at bucket
 few dozen targets: what is left becomes one list of point masses, evaluated for every
 target of the bucket in one vectorised loop.
 
+With ``method`` other than OURS the kernels do what was published instead (order 0,
+projected diagonals; see ``published``); the choice is made when they are compiled.
+
 Sources handed down lie in a work queue. Space is counted first and then reserved at
 once for a whole list, so the order of every sum is fixed, whatever the number of
 threads; a queue that is too small raises a flag and the caller repeats with more room.
@@ -36,6 +39,7 @@ from napari_embed.kernels.layout import (
     columns,
     jacobian_size,
 )
+from napari_embed.kernels.published import OURS, entered, is_deep, settles_projected
 from napari_embed.kernels.runtime import ti
 
 __all__ = ["CORE", "add_source", "centre_of", "expansion_of", "far", "shifted"]
@@ -50,12 +54,20 @@ _GATHER = 64
 
 
 @ti.func
-def add_source(offset, mass, moment, local: ti.template(), dim: ti.template()):
+def add_source(
+    offset,
+    mass,
+    moment,
+    local: ti.template(),
+    dim: ti.template(),
+    method: ti.template(),
+):
     """Add a group of points around ``target - offset`` to (S, R, J) in ``local``.
 
     ``moment`` is the sum of the group's squared distances from its centre. Spread
     evenly over all directions, it adds the Laplacian of the kernel, which removes the
-    bias that centres of mass alone leave in S (and so in Z).
+    bias that centres of mass alone leave in S (and so in Z). As published (paper
+    eq. 17-18), only mass counts, and only for S and R.
     """
     d2 = 1.0
     for k in ti.static(range(dim)):
@@ -63,26 +75,34 @@ def add_source(offset, mass, moment, local: ti.template(), dim: ti.template()):
     w = 1.0 / d2
     mw = mass * w
     mww = mw * w
-    alpha = ti.static(4.0 / dim - 1.0)
-    beta = ti.static(4.0 / dim)
-    tww = moment * w * w
-    local[0] += mw + tww * (alpha - beta * w)
-    slope = mww + tww * w * (2.0 * alpha - 3.0 * beta * w)
-    for a in ti.static(range(dim)):
-        local[1 + a] += slope * offset[a]
-    for a in ti.static(range(dim)):
-        for b in ti.static(range(a, dim)):
-            entry = ti.static(1 + dim + a * dim - a * (a - 1) // 2 + b - a)
-            local[entry] -= 4.0 * mww * (offset[a] * w) * offset[b]
-            if ti.static(a == b):
-                local[entry] += mww
+    if ti.static(method != OURS):
+        local[0] += mw
+        for a in ti.static(range(dim)):
+            local[1 + a] += mww * offset[a]
+    else:
+        alpha = ti.static(4.0 / dim - 1.0)
+        beta = ti.static(4.0 / dim)
+        tww = moment * w * w
+        local[0] += mw + tww * (alpha - beta * w)
+        slope = mww + tww * w * (2.0 * alpha - 3.0 * beta * w)
+        for a in ti.static(range(dim)):
+            local[1 + a] += slope * offset[a]
+        for a in ti.static(range(dim)):
+            for b in ti.static(range(a, dim)):
+                entry = ti.static(1 + dim + a * dim - a * (a - 1) // 2 + b - a)
+                local[entry] -= 4.0 * mww * (offset[a] * w) * offset[b]
+                if ti.static(a == b):
+                    local[entry] += mww
 
 
 @ti.func
-def shifted(local, delta, dim: ti.template()):
-    """Return (S, R, J) moved by ``delta``: S to second, R to first order."""
+def shifted(local, delta, dim: ti.template(), method: ti.template()):
+    """Return (S, R, J) moved by ``delta``: S to second, R to first order.
+
+    As published, an ancestor's values are copied (paper section 4.4).
+    """
     result = local
-    for a in ti.static(range(dim)):
+    for a in ti.static(range(dim if method == OURS else 0)):
         change = 0.0
         for b in ti.static(range(dim)):
             low = ti.static(min(a, b))
@@ -115,9 +135,21 @@ def centre_of(node, floats: ti.template(), dim: ti.template()):
 
 
 @ti.func
+def _waits(
+    node, diagonal, own_diagonal, method: ti.template(), source_ints: ti.template()
+):
+    """Return whether a source is handed down as it is, rather than opened."""
+    result = True
+    if ti.static(method == OURS):
+        result = source_ints[node, CHILD] < 0 or diagonal <= own_diagonal
+    return result
+
+
+@ti.func
 def _descend(
     target,
     dim: ti.template(),
+    method: ti.template(),
     theta2,
     source_ints: ti.template(),
     source_floats: ti.template(),
@@ -139,7 +171,8 @@ def _descend(
         first = ints[parent, LIST_BEGIN]
         last = ints[parent, LIST_END]
         above = centre_of(parent, floats, dim)
-        local = shifted(expansion_of(parent, floats, dim), centre - above, dim)
+        local = shifted(expansion_of(parent, floats, dim), centre - above, dim, method)
+    deep = is_deep(parent, dim, method, ints)
     count = 0
     settled = 0
     slot = 0
@@ -148,6 +181,7 @@ def _descend(
         for q in range(first, last):
             node = queue[q]
             stop = source_ints[node, ROPE]
+            node = entered(node, parent, method, source_ints)
             while node != stop:
                 offset = ti.Vector.zero(ti.f32, dim)
                 d2 = CORE
@@ -156,18 +190,21 @@ def _descend(
                     d2 += offset[k] * offset[k]
                 diagonal = source_floats[node, c.diagonal]
                 following = source_ints[node, ROPE]
-                if ti.max(diagonal, own_diagonal) < theta2 * d2:
+                settles = ti.max(diagonal, own_diagonal) < theta2 * d2
+                if ti.static(method != OURS):
+                    settles = deep and settles_projected(
+                        offset, node, target, dim, method, theta2, source_floats,
+                        floats,
+                    )  # fmt: skip
+                if settles:
                     if write == 0:
                         settled += 1
                         mass = source_ints[node, END] - source_ints[node, BEGIN]
                         add_source(
-                            offset,
-                            ti.cast(mass, ti.f32),
-                            source_floats[node, c.moment],
-                            local,
-                            dim,
-                        )
-                elif source_ints[node, CHILD] < 0 or diagonal <= own_diagonal:
+                            offset, ti.cast(mass, ti.f32),
+                            source_floats[node, c.moment], local, dim, method,
+                        )  # fmt: skip
+                elif _waits(node, diagonal, own_diagonal, method, source_ints):
                     if write == 0:
                         count += 1
                     else:
@@ -195,6 +232,7 @@ def _descend_if_inner(
     target,
     bucket,
     dim: ti.template(),
+    method: ti.template(),
     theta2,
     source_ints: ti.template(),
     source_floats: ti.template(),
@@ -206,8 +244,8 @@ def _descend_if_inner(
 ):
     if ints[target, CHILD] >= 0 and ints[target, END] - ints[target, BEGIN] > bucket:
         _descend(
-            target, dim, theta2, source_ints, source_floats, ints, floats, queue, meta,
-            work,
+            target, dim, method, theta2, source_ints, source_floats, ints, floats,
+            queue, meta, work,
         )  # fmt: skip
 
 
@@ -218,6 +256,7 @@ def _descend_subtree(
     few,
     bucket,
     dim: ti.template(),
+    method: ti.template(),
     theta2,
     source_ints: ti.template(),
     source_floats: ti.template(),
@@ -239,8 +278,8 @@ def _descend_subtree(
                 tasks[tasks[0]] = node
             else:
                 _descend(
-                    node, dim, theta2, source_ints, source_floats, ints, floats, queue,
-                    meta, work,
+                    node, dim, method, theta2, source_ints, source_floats, ints, floats,
+                    queue, meta, work,
                 )  # fmt: skip
                 following = ints[node, CHILD]
         node = following
@@ -249,6 +288,7 @@ def _descend_subtree(
 @ti.kernel
 def far(
     dim: ti.template(),
+    method: ti.template(),
     levels: ti.template(),
     bucket: ti.i32,
     theta2: ti.f32,
@@ -268,6 +308,8 @@ def far(
 
     Parameters
     ----------
+    method
+        OURS, or DUAL for what was published.
     levels
         Target levels to process in parallel (GPU); 0 makes subtrees of the targets
         the parallel tasks (CPU). The sums are the same.
@@ -295,26 +337,26 @@ def far(
         if ti.static(levels == 0):
             few = ti.max(bucket, meta[COUNT] // TASKS)
             _descend_subtree(
-                0, -1, few, bucket, dim, theta2, source_ints, source_floats, ints,
-                floats, queue, tasks, meta, work,
+                0, -1, few, bucket, dim, method, theta2, source_ints, source_floats,
+                ints, floats, queue, tasks, meta, work,
             )  # fmt: skip
     if ti.static(levels == 0):
         ti.loop_config(block_dim=1)
         for task in range(1, tasks[0] + 1):
             _descend_subtree(
-                tasks[task], ints[tasks[task], ROPE], 0, bucket, dim, theta2,
+                tasks[task], ints[tasks[task], ROPE], 0, bucket, dim, method, theta2,
                 source_ints, source_floats, ints, floats, queue, tasks, meta, work,
             )  # fmt: skip
     for level in ti.static(range(levels)):
         for target in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
             _descend_if_inner(
-                target, bucket, dim, theta2, source_ints, source_floats, ints, floats,
-                queue, meta, work,
+                target, bucket, dim, method, theta2, source_ints, source_floats, ints,
+                floats, queue, meta, work,
             )  # fmt: skip
     if ti.static(levels > 0):
         for _ in range(1):
             for target in range(meta[LEVEL0 + levels], meta[NODES]):
                 _descend_if_inner(
-                    target, bucket, dim, theta2, source_ints, source_floats, ints,
-                    floats, queue, meta, work,
+                    target, bucket, dim, method, theta2, source_ints, source_floats,
+                    ints, floats, queue, meta, work,
                 )  # fmt: skip

@@ -23,6 +23,7 @@ from napari_embed.tsne.affinities import affinities as compute_affinities
 from napari_embed.tsne.initialization import initial_positions
 from napari_embed.tsne.neighbors import neighbor_graph
 from napari_embed.tsne.placement import FittedVectors, place, placed
+from napari_embed.tsne.presets import start_of
 
 if TYPE_CHECKING:
     from napari_embed.tsne.optimizer import IterationReport, OptimizerState
@@ -47,7 +48,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         It draws groups together and apart from others. KL is of P itself, and
         ``early_stop`` has no effect.
     learning_rate
-        A number, or "auto" for max(200, n / early_exaggeration).
+        A number, or "auto" for max(200, n / early_exaggeration); "paper" takes 800.
     max_iter
         Iterations in all, early exaggeration included.
     early_stop
@@ -58,9 +59,11 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         Neighbor search: "auto", "exact", "ivf" or "hnsw".
     init
         "pca", "random", or an (n, n_components) array taken as it is. Without vectors
-        (input of a graph or of P) "pca" is random.
+        (input of a graph or of P) "pca" is random. "auto" is "pca", and with the preset
+        "paper" random with a standard deviation of 0.1.
     preset
-        "fast", "default" or "accurate".
+        "fast", "default" or "accurate"; or "paper", which does what was published, for
+        comparison.
     theta, cell_size, target
         Override the preset: opening parameter, cell size of the field in map units,
         and "auto", "cells" or "points".
@@ -115,7 +118,7 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         early_stop: bool = True,
         metric: str = "euclidean",
         neighbors: str = "auto",
-        init: str | NDArray[np.floating] = "pca",
+        init: str | NDArray[np.floating] = "auto",
         preset: str = "default",
         theta: float | None = None,
         cell_size: float | None = None,
@@ -180,12 +183,15 @@ class TSNE(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):  #
         params = self._settings(seed)
         held = self._pinned(pinned)
         vectors, affinities = self._affinities(X, seed)
+        how = start_of(params)
+        if not isinstance(self.init, str):
+            how["init"] = self.init
         start = initial_positions(
             vectors,
             affinities.n,
             n_components=params.n_components,
-            init=self.init,
             random_state=seed,
+            **how,
         )
         if separate.needed():
             result = separate.optimize_apart(

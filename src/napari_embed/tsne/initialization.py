@@ -39,6 +39,7 @@ def initial_positions(
     *,
     n_components: int,
     init: str | NDArray[np.floating] = "pca",
+    std: float = START_STD,
     random_state: int = 0,
 ) -> NDArray[np.float32]:
     """Return the start of the map.
@@ -52,9 +53,10 @@ def initial_positions(
     n_components
         2 or 3.
     init
-        "pca" (standard deviation 1e-4 along the first axis, with a jitter of 1 % of it
-        so that equal vectors part), "random" (Gaussian of standard deviation 1e-4), or
+        "pca" (with a jitter of 1 % so that equal vectors part), "random" (Gaussian), or
         an (n, n_components) array that is taken as it is.
+    std
+        Standard deviation of the start, for "pca" along the first axis.
     random_state
         Seed of the random start and of the jitter.
 
@@ -77,7 +79,7 @@ def initial_positions(
         logger.info("There are no vectors to take principal components of.")
         init = "random"
     if init == "random" or vectors is None:
-        return (START_STD * noise).astype(np.float32)
+        return (std * noise).astype(np.float32)
     if int(vectors.shape[0]) != n:
         raise InputError(f"There are {vectors.shape[0]} vectors but {n} items.")
     scores = _principal_scores(
@@ -85,8 +87,8 @@ def initial_positions(
     )[0]
     spread = float(scores[:, 0].std()) if n else 0.0
     if spread == 0.0:  # all vectors equal: jitter alone would hardly part them
-        return (START_STD * noise).astype(np.float32)
-    start = scores * (START_STD / spread) + _JITTER * START_STD * noise
+        return (std * noise).astype(np.float32)
+    start = scores * (std / spread) + _JITTER * std * noise
     return start.astype(np.float32)
 
 

@@ -272,6 +272,8 @@ class _Run:
             exaggeration=schedule.exaggeration_at(it),
             rate=schedule.rate_at(it),
             momentum=schedule.momentum_at(it),
+            min_gain=schedule.min_gain,
+            clip=schedule.clip,
         )
 
     def _check_finite(self) -> None:

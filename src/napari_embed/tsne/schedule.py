@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from napari_embed.params import ProjectionParams
@@ -15,6 +15,13 @@ CHECK_EVERY = 50
 _REBUILD_EVERY = 5
 _CHOOSE_EVERY = 25
 _STOP_GAIN = 1e-4
+# What the authors' program does (its files params.hpp, constants.hpp): a learning rate
+# of 200 for the gradient with its factor 4, exaggeration that falls linearly, steps of
+# any length, no refitting before the exaggeration has ended.
+_PAPER: dict[str, Any] = {
+    "decay_iter": 150, "min_gain": 0.1, "clip": 1e15, "rebuild_until": 400,
+}  # fmt: skip
+_PAPER_RATE = 800.0
 
 
 @dataclass(frozen=True)
@@ -37,6 +44,12 @@ class Schedule:
     early_stop
         Whether a stalled KL ends the run; never with a late exaggeration, which would
         be cut off, and during which KL rises by design.
+    decay_iter
+        Iterations in which the exaggeration then falls to 1, linearly.
+    min_gain, clip
+        Least gain, longest step.
+    rebuild_until
+        Iterations in which the hierarchy is never refitted.
     """
 
     n: int
@@ -47,12 +60,19 @@ class Schedule:
     early_stop: bool
     late_exaggeration: float = 1.0
     late_iter: int = 0
+    decay_iter: int = 0
+    min_gain: float = 0.01
+    clip: float = 5.0
+    rebuild_until: int = 0
 
     @classmethod
     def of(cls, params: ProjectionParams, n: int) -> Schedule:
         """Return the schedule that the settings ask for."""
+        paper = params.preset == "paper"
         rate = params.learning_rate
         late = params.late_exaggeration > 1 and params.late_exaggeration_iter > 0
+        if paper and isinstance(rate, str):
+            rate = _PAPER_RATE
         return cls(
             n=n,
             max_iter=params.max_iter,
@@ -62,18 +82,23 @@ class Schedule:
             early_stop=params.early_stop and not late,
             late_exaggeration=params.late_exaggeration,
             late_iter=params.late_exaggeration_iter if late else 0,
+            **(_PAPER if paper else {}),
         )
 
     def exaggerates_at(self, iteration: int) -> bool:
-        """Return whether this is the early exaggeration."""
+        """Return whether this is the early exaggeration, in full."""
         return iteration < self.exaggeration_iter
 
     def exaggeration_at(self, iteration: int) -> float:
         """Return the factor on P."""
         if self.exaggerates_at(iteration):
             return self.exaggeration
-        late = iteration >= self.max_iter - self.late_iter
-        return self.late_exaggeration if late else 1.0
+        if iteration >= self.max_iter - self.late_iter:
+            return self.late_exaggeration
+        left = self.exaggeration_iter + self.decay_iter - iteration
+        if left <= 0:
+            return 1.0
+        return 1.0 + (self.exaggeration - 1.0) * left / self.decay_iter
 
     def rate_at(self, iteration: int) -> float:
         """Return the learning rate, for the gradient without its factor 4."""
@@ -87,7 +112,7 @@ class Schedule:
 
     def rebuilds_at(self, iteration: int) -> bool:
         """Return whether the hierarchy is built anew rather than refitted."""
-        return iteration % _REBUILD_EVERY == 0
+        return iteration < self.rebuild_until or iteration % _REBUILD_EVERY == 0
 
     def chooses_target_at(self, iteration: int) -> bool:
         """Return whether cells and points are weighed against each other."""
@@ -109,7 +134,7 @@ class Schedule:
         trace
             (iteration, KL) pairs, oldest first.
         """
-        settled = self.exaggeration_iter + 2 * CHECK_EVERY
+        settled = self.exaggeration_iter + self.decay_iter + 2 * CHECK_EVERY
         if not self.early_stop or len(trace) < 2 or trace[-1][0] < settled:
             return False
         before, now = trace[-2][1], trace[-1][1]

@@ -64,7 +64,9 @@ class AdvancedForm:
                 step=5.0,
             ),
             "preset": choice(
-                "Accuracy", "How exactly the repulsion is computed", PRESETS
+                "Accuracy",
+                "How exactly the repulsion is computed; paper is the published method",
+                PRESETS,
             ),
             "max_iter": number(
                 "Iterations", "Steps of the layout; 750 is enough for most", 1, 100_000
