@@ -26,8 +26,11 @@ need_library libxcb-cursor.so.0 libxcb-cursor0
 need_library libxcb-icccm.so.4 libxcb-icccm4
 need_library libxcb-keysyms.so.1 libxcb-keysyms1
 need_library libxcb-shape.so.0 libxcb-shape0
-ls /usr/lib/*/dri/*_dri.so /usr/lib*/dri/*_dri.so >/dev/null 2>&1 ||
-    missing="$missing libgl1-mesa-dri"
+driver=""
+for file in /usr/lib/*/dri/*_dri.so /usr/lib*/dri/*_dri.so; do
+    [ -e "$file" ] && driver=$file
+done
+[ -n "$driver" ] || missing="$missing libgl1-mesa-dri"
 command -v Xvfb >/dev/null 2>&1 || missing="$missing xvfb"
 command -v xauth >/dev/null 2>&1 || missing="$missing xauth"
 "${PYTHON:-python3}" -c "import ensurepip" 2>/dev/null || missing="$missing python3-venv"
