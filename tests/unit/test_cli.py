@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.cli import compute, console, main, viewer
+from napari_embed.cli import compute, console, main, viewer, whole
 from napari_embed.engine.jobs import JOBS
 from napari_embed.engine.progress import JobControl
 from napari_embed.project import Project
@@ -45,6 +45,7 @@ def engine_here() -> Iterator[None]:
     """Let every command use an engine in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "Engine", EngineHere)
+        patch.setattr(whole, "Engine", EngineHere)
         yield
 
 
@@ -278,7 +279,7 @@ def test_a_map_of_another_source_is_not_passed_off(
     for words in (["b/images"], ["sample", "images.embed"]):
         assert main(["map", *words, "--no-view"]) == 1
         assert "was made from" in capsys.readouterr().err
-    compute._require_same_source(Path("images.embed"), "b/../a/images")
+    whole._require_same_source(Path("images.embed"), "b/../a/images")
 
 
 def test_a_project_is_no_source(

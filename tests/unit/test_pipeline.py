@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.engine import chunks, embedding, pipeline
+from napari_embed.engine import chunks, embedding, layout, pipeline
 from napari_embed.engine.progress import JobControl, Progress
 from napari_embed.errors import IncompleteStageError, InputError, JobCancelled
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -425,9 +425,9 @@ def test_graphs_of_some_and_of_all_items_are_inverse(rng: np.random.Generator) -
     indices = rng.integers(-1, 33, (33, 7)).astype(np.int32)
     distances = rng.random((33, 7)).astype(np.float32)
     some = NeighborGraph(indices, distances, "cosine", 0.9)
-    everything = pipeline._over_all_items(some, ids, n)
+    everything = layout.over_all_items(some, ids, n)
     assert (everything.n, everything.metric, everything.recall) == (n, "cosine", 0.9)
-    back = pipeline._of_valid_items(everything, ids)
+    back = layout._of_valid_items(everything, ids)
     np.testing.assert_array_equal(back.indices, indices)
     np.testing.assert_array_equal(back.distances, distances)
 

@@ -1,9 +1,7 @@
-"""Commands that compute: new, embed, neighbors, project, map, demo."""
+"""Commands that do one step: new, embed, neighbors, project."""
 
 from __future__ import annotations
 
-import importlib.util
-import os
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +9,6 @@ import click
 
 from napari_embed.cli.console import Engine, duration, say
 from napari_embed.cli.options import PROJECT, device, project_argument, seed
-from napari_embed.cli.viewer import demo_view, open_viewer
-from napari_embed.errors import InputError, MissingDependencyError
 from napari_embed.params import (
     PRESETS,
     EmbedParams,
@@ -20,14 +16,22 @@ from napari_embed.params import (
     ProjectionParams,
 )
 
-__all__ = ["COMMANDS", "EXIT_SOME_FAILED"]
+__all__ = [
+    "COMMANDS",
+    "EXIT_SOME_FAILED",
+    "SUFFIX",
+    "default_project",
+    "outcome",
+    "report_embed",
+    "report_projection",
+]
 
 EXIT_SOME_FAILED = 3
 SUFFIX = ".embed"
 KINDS = ("auto", "folder", "table", "images", "vectors", "sample")
 
 
-def _outcome(result: dict[str, Any], project: Path) -> int:
+def outcome(result: dict[str, Any], project: Path) -> int:
     """Say how many items failed and return the exit code."""
     failed = int(result.get("n_failed") or 0)
     if not failed:
@@ -39,7 +43,8 @@ def _outcome(result: dict[str, Any], project: Path) -> int:
     return EXIT_SOME_FAILED
 
 
-def _default_project(source: str) -> Path:
+def default_project(source: str) -> Path:
+    """Return where the project of a source goes: SOURCE.embed, in this folder."""
     path = Path(source).expanduser()
     name = path.resolve().name if path.is_dir() else path.stem
     return Path(f"{name or 'project'}{SUFFIX}")
@@ -104,7 +109,7 @@ def new(
     (.csv, .tsv, .parquet), an array of images or vectors (.npy, .npz, .zarr), or the
     word "sample". PROJECT is the new folder, SOURCE.embed in this folder by default.
     """
-    target = project or _default_project(source)
+    target = project or default_project(source)
     options = {k: v for k, v in {"label": label, "root": root}.items() if v is not None}
     options |= dict(map(_named_option, more))
     with Engine() as engine:
@@ -124,10 +129,11 @@ def new(
     given = result["info"].get("projection")
     if given:
         say(f"Its positions are the map {given}.")
-    return _outcome(result, target)
+    return outcome(result, target)
 
 
-def _report_embed(result: dict[str, Any]) -> None:
+def report_embed(result: dict[str, Any]) -> None:
+    """Say what embedding did."""
     info, n = result["info"], result["n_items"]
     if not result["computed"]:
         say(f"Nothing to do: all {n:,} items have their {result['name']} vectors.")
@@ -193,8 +199,8 @@ def embed(
             params=params.to_dict(),
             retry_failed=retry_failed,
         )
-    _report_embed(result)
-    return _outcome(result, project)
+    report_embed(result)
+    return outcome(result, project)
 
 
 @click.command(
@@ -266,10 +272,11 @@ def neighbors(
         )
     else:
         say(f"Nothing to do: {info['k']} neighbors of each item are there.")
-    return _outcome(result, project)
+    return outcome(result, project)
 
 
-def _report_projection(result: dict[str, Any]) -> None:
+def report_projection(result: dict[str, Any]) -> None:
+    """Say what laying out did."""
     info = result["info"]
     if not result["computed"]:
         say(f"Nothing to do: the map {result['name']} is there.")
@@ -385,163 +392,8 @@ def project(
             embeddings=embeddings,
             name=name,
         )
-    _report_projection(result)
-    return _outcome(result, project)
+    report_projection(result)
+    return outcome(result, project)
 
 
-def _all_steps(
-    source: str, path: Path, *, encoder: str, dims: int, device: str
-) -> tuple[dict[str, Any], str]:
-    """Make the project if it is not there, embed, lay out; return result and map."""
-    where = str(path.absolute())
-    _require_faiss()
-    with Engine() as engine:
-        if path.exists():
-            _require_same_source(path, source)
-            say(f"Going on with {path}.")
-        else:
-            engine.run("create", path=where, source=source)
-            say(f"Made {path}.")
-        embed_params = EmbedParams(encoder=encoder, device=device)  # type: ignore[arg-type]
-        result = engine.run("embed", path=where, params=embed_params.to_dict())
-        _report_embed(result)
-        params = ProjectionParams(n_components=dims, device=device)  # type: ignore[arg-type]
-        laid_out = engine.run(
-            "project", path=where, params=params.to_dict(), embeddings=result["name"]
-        )
-        _report_projection(laid_out)
-    return laid_out, str(laid_out["name"])
-
-
-def _require_same_source(path: Path, source: str) -> None:
-    """Refuse to show one folder's map for another: both may be called "images".
-
-    Raises
-    ------
-    InputError
-        If the project was made from something else.
-    """
-    from napari_embed.project.manifest import read_manifest
-
-    made_from = read_manifest(path).source
-    wanted = Path(source).expanduser()
-    if source == "sample" and not wanted.exists():
-        same = made_from.kind == "sample"
-    else:
-        same = made_from.location.resolve() == wanted.resolve()
-    if not same:
-        raise InputError(
-            f"{path} was made from {made_from.path}, not from {source}. Name another "
-            f"project: napari-embed map {source} other{SUFFIX}"
-        )
-
-
-def _require_faiss() -> None:
-    """Find out before the images are embedded, not after it.
-
-    Raises
-    ------
-    MissingDependencyError
-        If FAISS is not there, or only its empty folder is.
-    """
-    spec = importlib.util.find_spec("faiss")
-    if spec is None or spec.origin is None:
-        found = "is not installed" if spec is None else "is damaged"
-        raise MissingDependencyError(
-            f"FAISS, which finds neighbors, {found}. Install exactly one of\n"
-            '    pip install --force-reinstall "napari-embed[cpu]"\n'
-            '    pip install --force-reinstall "napari-embed[gpu]"'
-        )
-
-
-@click.command(
-    name="map",
-    short_help="All steps in one, from SOURCE to napari.",
-    epilog="""\b
-Examples:
-  napari-embed map photos/
-  napari-embed map photos/ --dims 2 --encoder lite0 --no-view
-""",
-)
-@click.argument("source")
-@click.argument("project", type=PROJECT, required=False)
-@click.option(
-    "--encoder",
-    default="descriptor",
-    show_default=True,
-    help="See `napari-embed encoders`.",
-)
-@click.option(
-    "--dims",
-    type=click.Choice(["2", "3"]),
-    default="3",
-    show_default=True,
-    help="Dimensions of the map.",
-)
-@click.option("--no-view", is_flag=True, help="Do not open napari at the end.")
-@device
-def map_(
-    source: str,
-    project: Path | None,
-    encoder: str,
-    dims: str,
-    no_view: bool,
-    device: str,
-) -> int:
-    """Do all steps in one: new, embed, neighbors, project, view.
-
-    If PROJECT is there already, it goes on with that.
-    """
-    target = project or _default_project(source)
-    result, name = _all_steps(
-        source, target, encoder=encoder, dims=int(dims), device=device
-    )
-    code = _outcome(result, target)
-    if no_view:
-        say(f"To see it: napari-embed view {target}")
-        return code
-    return open_viewer(target, projection=name) or code
-
-
-@click.command(short_help="Show the bundled sample as a 3D map in napari.")
-@click.option(
-    "--project",
-    "path",
-    type=PROJECT,
-    help="Where to keep the project; by default in your data folder.",
-)
-@click.option("--no-view", is_flag=True, help="Do not open napari at the end.")
-@device
-def demo(path: Path | None, no_view: bool, device: str) -> int:
-    """Show the bundled sample: 4,000 real images as a 3D map in napari.
-
-    The images are from Fashion-MNIST (MIT licence). The first time takes a minute or
-    two, then the project is there. On a machine without a display a picture of the
-    window is saved as demo.png.
-    """
-    target = path or _demo_project()
-    result, name = _all_steps(
-        "sample", target, encoder="descriptor", dims=3, device=device
-    )
-    if no_view:
-        say(f"To see it: napari-embed view {target}")
-        return _outcome(result, target)
-    return demo_view(target, projection=name)
-
-
-def _demo_project() -> Path:
-    import platformdirs
-
-    override = os.environ.get("NAPARI_EMBED_DATA")
-    folder = Path(override or platformdirs.user_data_dir("napari-embed"))
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(
-            f"The project cannot be kept in {folder}: {error}. Choose another place: "
-            "napari-embed demo --project demo.embed"
-        ) from error
-    return folder / f"Fashion sample{SUFFIX}"
-
-
-COMMANDS = (demo, map_, new, embed, neighbors, project)
+COMMANDS = (new, embed, neighbors, project)

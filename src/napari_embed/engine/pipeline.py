@@ -15,7 +15,6 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +28,13 @@ from napari_embed.engine.embedding import (
     embed_images,
     import_positions,
     import_vectors,
+)
+from napari_embed.engine.layout import (
+    NEIGHBORS_PER_PERPLEXITY,
+    Publish,
+    lay_out,
+    over_all_items,
+    valid_vectors,
 )
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.result import StageResult
@@ -44,7 +50,6 @@ from napari_embed.project import Project
 if TYPE_CHECKING:
     from napari_embed.project import StageInfo
     from napari_embed.sources import SourceSpec
-    from napari_embed.tsne.optimizer import IterationReport
 
 __all__ = [
     "Publish",
@@ -58,13 +63,6 @@ __all__ = [
 # A change of what the code below computes raises its number.
 NEIGHBORS_VERSION = 1
 PROJECTION_VERSION = 1
-
-FEWEST_ITEMS = 4
-NEIGHBORS_PER_PERPLEXITY = 3
-
-Publish = Callable[[int, float, "NDArray[np.float32] | None"], None]
-"""``publish(iteration, kl_divergence, positions)``: KL may be NaN, positions (over all
-items, NaN where there is none) may be None."""
 
 
 def run_create(
@@ -188,49 +186,6 @@ def projection_name(project: Project, embeddings: str, params: ProjectionParams)
     return f"{embeddings}-{plain}" if others else plain
 
 
-def _valid_vectors(
-    project: Project, name: str, control: JobControl
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the finite vectors (m, d) and their item ids (m,)."""
-    stored = project.embeddings(name)
-    vectors = np.empty(stored.shape, np.float32)
-    for first, block in stored.blocks():
-        vectors[first : first + len(block)] = block
-        control.progress("reading", first + len(block), len(stored), unit="rows")
-    valid = np.isfinite(vectors).all(axis=1)
-    ids = np.flatnonzero(valid)
-    if ids.size < FEWEST_ITEMS:
-        raise InputError(
-            f"At least {FEWEST_ITEMS} items with vectors are needed, {name} has "
-            f"{ids.size} of {len(stored)}."
-        )
-    return (vectors if ids.size == len(stored) else vectors[valid]), ids
-
-
-def _over_all_items(
-    graph: NeighborGraph, ids: NDArray[np.int64], n: int
-) -> NeighborGraph:
-    """Return a graph of some items as one of all; -1 and Inf for the others."""
-    if ids.size == n:
-        return graph
-    indices = np.full((n, graph.k), -1, np.int32)
-    distances = np.full((n, graph.k), np.inf, np.float32)
-    indices[ids] = np.where(graph.indices >= 0, ids[graph.indices], -1)
-    distances[ids] = graph.distances
-    return NeighborGraph(indices, distances, graph.metric, graph.recall)
-
-
-def _of_valid_items(graph: NeighborGraph, ids: NDArray[np.int64]) -> NeighborGraph:
-    """Undo `_over_all_items`."""
-    if ids.size == graph.n:
-        return graph
-    number = np.full(graph.n, -1, np.int32)
-    number[ids] = np.arange(ids.size, dtype=np.int32)
-    indices = graph.indices[ids]
-    indices = np.where(indices >= 0, number[indices], -1).astype(np.int32)
-    return NeighborGraph(indices, graph.distances[ids], graph.metric, graph.recall)
-
-
 def run_neighbors(
     project: Project,
     params: NeighborParams,
@@ -280,7 +235,7 @@ def run_neighbors(
             n_failed=int(source.info.get("n_failed") or 0),
             info=dict(stored.info),
         )
-    vectors, ids = _valid_vectors(project, name, control)
+    vectors, ids = valid_vectors(project, name, control)
     settings = params
     if params.metric == "auto":
         cosine = source.info.get("metric") == "cosine"
@@ -289,7 +244,7 @@ def run_neighbors(
     info = {"k": graph.k, "k_wanted": wanted, "n_valid": int(ids.size)}
     project.write_neighbors(
         name,
-        _over_all_items(graph, ids, project.n_items),
+        over_all_items(graph, ids, project.n_items),
         fingerprint=print_,
         params=params.to_dict(),
         upstream=source.key,
@@ -325,19 +280,6 @@ def _search(
     )
     control.check()
     return graph
-
-
-def _perplexity(wanted: float, n: int, control: JobControl) -> float:
-    """Return the perplexity that ``n`` items allow, at most the one wanted."""
-    most = (n - 1) / NEIGHBORS_PER_PERPLEXITY
-    if wanted <= most:
-        return wanted
-    control.log(
-        f"A perplexity of {wanted:g} needs more than "
-        f"{math.ceil(NEIGHBORS_PER_PERPLEXITY * wanted)} items with vectors; for these "
-        f"{n} it is lowered to {most:.3g}."
-    )
-    return most
 
 
 def run_projection(
@@ -393,7 +335,7 @@ def run_projection(
             "project", name, computed=False, n_items=project.n_items,
             n_failed=int(stored.info.get("n_without") or 0), info=dict(stored.info),
         )  # fmt: skip
-    projection = _lay_out(project, source_name, params, control, publish)
+    projection = lay_out(project, source_name, params, control, publish)
     without = int(np.isnan(projection.positions).any(axis=1).sum())
     info = _projection_info(params, source_name, projection, without)
     # A map that was ended by hand is not what these settings give.
@@ -420,24 +362,6 @@ def run_projection(
     )
 
 
-def _lay_out(
-    project: Project,
-    embeddings: str,
-    params: ProjectionParams,
-    control: JobControl,
-    publish: Publish | None,
-) -> Projection:
-    """Return the map over all items."""
-    vectors, ids = _valid_vectors(project, embeddings, control)
-    places = _Places(ids, project.n_items)
-    if params.method == "pca":
-        found = _pca(vectors, params, control)
-    else:
-        graph = project.read_neighbors(embeddings)
-        found = _tsne(vectors, graph, params, control, places, publish)
-    return replace(found, positions=places.over_all(found.positions))
-
-
 def _projection_info(
     params: ProjectionParams, embeddings: str, projection: Projection, without: int
 ) -> dict[str, Any]:
@@ -458,82 +382,3 @@ def _stored_neighbor_params(project: Project, key: str) -> NeighborParams:
     if stored.state == "missing" or not stored.params:
         return NeighborParams()
     return NeighborParams.from_dict(dict(stored.params))
-
-
-class _Places:
-    """Spreads positions of the valid items over all items."""
-
-    def __init__(self, ids: NDArray[np.int64], n: int) -> None:
-        self.ids, self._n = ids, n
-
-    def over_all(self, positions: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return (n, d) positions, NaN for items that have none."""
-        if self.ids.size == self._n:
-            return positions
-        result = np.full((self._n, positions.shape[1]), np.nan, np.float32)
-        result[self.ids] = positions
-        return result
-
-
-def _pca(
-    vectors: NDArray[np.float32], params: ProjectionParams, control: JobControl
-) -> Projection:
-    from napari_embed.tsne import pca_projection
-
-    control.progress("PCA", 0, 1, unit="maps")
-    found: Projection = pca_projection(
-        vectors, n_components=params.n_components, random_state=params.random_state
-    )
-    control.progress("PCA", 1, 1, unit="maps")
-    return found
-
-
-def _tsne(
-    vectors: NDArray[np.float32],
-    graph: NeighborGraph,
-    params: ProjectionParams,
-    control: JobControl,
-    places: _Places,
-    publish: Publish | None,
-) -> Projection:
-    from napari_embed.tsne import affinities, initial_positions
-    from napari_embed.tsne.optimizer import optimize
-    from napari_embed.tsne.presets import start_of
-
-    ids = places.ids
-    perplexity = _perplexity(params.perplexity, ids.size, control)
-    # The map must not depend on how many more neighbors happen to be stored.
-    k = min(graph.k, math.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
-    graph = _of_valid_items(graph, ids)
-    graph = replace(
-        graph,
-        indices=np.ascontiguousarray(graph.indices[:, :k]),
-        distances=np.ascontiguousarray(graph.distances[:, :k]),
-    )
-    control.progress("affinities", 0, ids.size, unit="rows")
-    joint = affinities(graph, perplexity=perplexity)
-    control.progress("affinities", ids.size, ids.size, unit="rows")
-    how = start_of(params)
-    start = initial_positions(
-        vectors if how["init"] == "pca" else None,
-        ids.size,
-        n_components=params.n_components,
-        random_state=params.random_state,
-        **how,
-    )
-
-    def follow(report: IterationReport) -> bool:
-        control.progress("t-SNE", report.iteration, report.max_iter, unit="iterations")
-        if publish is not None:
-            positions = report.positions
-            publish(
-                report.iteration,
-                report.kl_divergence,
-                None if positions is None else places.over_all(positions),
-            )
-        return control.stop_requested
-
-    # The first iteration builds the kernels: its time says nothing about the others,
-    # so the rate of the stage "t-SNE" is counted from its end.
-    control.progress("starting t-SNE", 0, 1, unit="steps")
-    return optimize(joint, start, params, device=params.device, callback=follow)
