@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -52,12 +51,9 @@ def torchvision_importable() -> None:
 
 
 @pytest.fixture(autouse=True)
-def _log_level_as_it_was() -> Iterator[None]:
+def _log_level_as_it_was() -> None:
     """Undo what a run of the command line in this process says about logging."""
-    logger = logging.getLogger("napari_embed")
-    level = logger.level
-    yield
-    logger.setLevel(level)
+    logging.getLogger("napari_embed").setLevel(logging.NOTSET)
 
 
 @pytest.fixture(scope="session")

@@ -400,6 +400,8 @@ def test_ctrl_c_keeps_finished_work(tmp_path: Path) -> None:
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True,
         start_new_session=True,
+        # Where the tests run in the background, SIGINT is ignored and inherited so.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:  # fmt: skip
         folder = project / "embeddings/descriptor"
         end = time.monotonic() + 60

@@ -204,7 +204,7 @@ class StoredRows:
     """
 
     def __init__(self, disk: DiskArray, ledger: Ledger, *, partial: bool) -> None:
-        self._disk, self._partial = disk, partial
+        self._disk, self._partial, self._ledger = disk, partial, ledger
         self._records = ledger.chunks(disk.name)
         self.shape = disk.spec.shape
         self.dtype = np.dtype(disk.spec.dtype)
@@ -251,6 +251,11 @@ class StoredRows:
         for start in range(0, len(self), step):
             yield start, self[start : start + step]
 
+    def _rewritten(self, chunk: int) -> bool:
+        """Return whether a writer took a chunk back since this reader looked."""
+        now = self._ledger.chunks(self._disk.name).get(chunk)
+        return now != self._records[chunk]
+
     def _read(self, rows: Any, touched: Any) -> NDArray[Any]:
         if isinstance(rows, slice) and rows.start == rows.stop:
             return np.empty((0, *self.shape[1:]), self.dtype)
@@ -262,6 +267,9 @@ class StoredRows:
             elif record is None:
                 raise IncompleteStageError(f"{self._disk.name} lacks chunk {chunk}.")
             elif damage := self._disk.damage(record, deep=False):
+                if self._partial and self._rewritten(chunk):
+                    unwritten.append(chunk)
+                    continue
                 raise CorruptChunkError(
                     f"{self._disk.chunk_path(chunk)} is damaged: {damage}. Run "
                     "`napari-embed verify` and compute that chunk again."
