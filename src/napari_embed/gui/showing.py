@@ -1,0 +1,243 @@
+"""The controller's half that fills the canvas: positions, colours, what is hidden.
+
+No Qt. Positions and columns are read by `Background`; the canvas is told the
+differences through its `MapView`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.gui.background import Background
+from napari_embed.gui.coloring import Coloring, read_coloring
+from napari_embed.gui.state import ProjectionInfo, ViewState
+from napari_embed.gui.views import MapView
+
+__all__ = ["Showing"]
+
+
+class Showing:
+    """Mixin of `Controller`: one map at a time, its colours and its hidden points."""
+
+    state: ViewState
+    update: Callable[..., None]
+    fail: Callable[..., None]
+    _map: MapView
+    _background: Background
+    _project: Any | None
+
+    def _show_nothing(self) -> None:
+        """Forget map, colours and what was hidden."""
+        self._coloring: Coloring | None = None
+        self._hidden_classes: frozenset[int] = frozenset()
+        self._placed = np.zeros(0, dtype=bool)
+        self._hidden_points = np.zeros(0, dtype=bool)
+        self._shown_live = False
+
+    @property
+    def coloring(self) -> Coloring | None:
+        """The colours in use."""
+        return self._coloring
+
+    # --- map -------------------------------------------------------------------
+
+    def show_projection(self, name: str) -> None:
+        """Put the map called ``name`` on the canvas."""
+        project, info = self._project, self.state.project
+        chosen = info.projection(name) if info else None
+        if project is None or chosen is None:
+            return
+
+        def done(result: Any) -> None:
+            self._show(result.positions, chosen)
+
+        self._background.run(
+            "projection", lambda: project.read_projection(name), done, self.fail
+        )
+
+    def _show(self, positions: NDArray[np.float32], info: ProjectionInfo) -> None:
+        placed = np.isfinite(positions).all(axis=1)
+        seamless = self._shown_live and self._same_layout(positions, info)
+        self._shown_live = False
+        self._placed = placed
+        if len(self._hidden_points) != len(placed):
+            self._hidden_points = np.zeros(len(placed), dtype=bool)
+        if seamless:
+            self._map.update_positions(positions)
+        else:
+            self._map.show(positions, name=info.name, n_components=info.n_components)
+            self._push_colors()
+        self._push_visible()
+        self.update(
+            projection=info,
+            data_version=self.state.data_version + 1,
+            n_loaded=int(placed.sum()),
+            n_selected=int(self._map.selection().sum()),
+        )
+
+    def _same_layout(
+        self, positions: NDArray[np.float32], info: ProjectionInfo
+    ) -> bool:
+        shown = self.state.projection
+        return (
+            shown is not None
+            and shown.n_components == info.n_components
+            and shown.name == info.name
+            and len(self._placed) == len(positions)
+        )
+
+    def show_live(self, positions: NDArray[np.float32], name: str) -> None:
+        """Show positions that are still being computed."""
+        d = positions.shape[1]
+        info = ProjectionInfo(name, d, name)
+        if self._shown_live and self._same_layout(positions, info):
+            self._map.update_positions(positions)
+            self.update(data_version=self.state.data_version + 1)
+        else:
+            self._show(positions, info)
+            self._shown_live = True
+
+    def drop_live(self, before: ProjectionInfo | None) -> None:
+        """Go back to the map ``before``; without one keep the unfinished in view."""
+        shown = self.state.projection
+        if not self._shown_live or shown is None:
+            return
+        if before is not None and self.state.project is not None:
+            stored = self.state.project.projection(before.name)
+            if stored is not None:
+                self.show_projection(stored.name)
+                return
+        self.update(projection=replace(shown, title=f"{shown.name}, not saved"))
+
+    # --- colours and classes -----------------------------------------------------
+
+    def _color_by_default(self) -> None:
+        columns = self.state.project.columns if self.state.project else ()
+        label = next((c.name for c in columns if c.name == "label"), None)
+        self.color_by(label)
+
+    def color_by(self, column: str | None) -> None:
+        """Colour the points by a column of the items table; None gives one colour."""
+        project, info = self._project, self.state.project
+        if project is None or info is None:
+            return
+        self.colors_settled = False
+        chosen = next((c for c in info.columns if c.name == column), None)
+        if chosen is None:
+            self._background.drop("column")
+            self._colored(None, None)
+            return
+
+        def done(coloring: Coloring) -> None:
+            # A label column without any label colours nothing.
+            empty = coloring.kind == "category" and not coloring.names
+            self._colored(None if empty else chosen.name, None if empty else coloring)
+
+        def failed(error: Exception) -> None:
+            self.colors_settled = True
+            self.fail(error)
+
+        self._background.run(
+            "column",
+            lambda: read_coloring(project, chosen),
+            done,
+            failed,
+        )
+
+    def _colored(self, column: str | None, coloring: Coloring | None) -> None:
+        self.colors_settled = True
+        self._coloring = coloring
+        self._hidden_classes = frozenset()
+        kind = coloring.kind if coloring else "none"
+        self.update(
+            color_column=column,
+            color_kind=kind,
+            color_limits=coloring.limits if coloring else (0.0, 1.0),
+            hidden_classes=frozenset(),
+        )
+        self._push_colors()
+        self._push_visible()
+
+    def set_colormap(self, name: str) -> None:
+        """Choose the colours of numbers."""
+        self.update(colormap=name)
+        self._push_colors()
+
+    def _push_colors(self) -> None:
+        if not self._placed.size:
+            return
+        coloring = self._coloring
+        if coloring is None:
+            self._map.color_plain()
+        elif coloring.kind == "category":
+            self._map.color_by_categories(
+                coloring.codes,
+                coloring.palette,
+                column=self.state.color_column or "",
+                names=coloring.names,
+            )
+        else:
+            self._map.color_by_values(
+                coloring.values, self.state.colormap, coloring.limits
+            )
+
+    def set_hidden_classes(self, codes: Iterable[int]) -> None:
+        """Hide exactly these classes."""
+        self._hidden_classes = frozenset(codes)
+        self.update(hidden_classes=self._hidden_classes)
+        self._push_visible()
+
+    def set_class_color(self, code: int, rgba: Sequence[float]) -> None:
+        """Give a class another colour (RGBA in 0..1)."""
+        if self._coloring is None or not 0 <= code < len(self._coloring.palette):
+            return
+        palette = self._coloring.palette.copy()
+        palette[code] = rgba
+        self._coloring = replace(self._coloring, palette=palette)
+        self._push_colors()
+
+    def select_class(self, code: int, how: str = "replace") -> None:
+        """Select the points of one class."""
+        if self._coloring is not None and self._coloring.codes.size:
+            self._map.select((self._coloring.codes == code) & self._visible(), how)
+
+    def _visible(self) -> NDArray[np.bool_]:
+        visible = self._placed & ~self._hidden_points
+        coloring = self._coloring
+        if coloring is not None and self._hidden_classes and coloring.codes.size:
+            visible &= ~np.isin(coloring.codes, list(self._hidden_classes))
+        return visible
+
+    def _push_visible(self) -> None:
+        if not self._placed.size:
+            return
+        visible = self._visible()
+        self._map.set_visible(visible)
+        self.update(n_drawn=int(visible.sum()))
+
+    # --- hidden points -----------------------------------------------------------
+
+    def hide_selected(self) -> None:
+        """Hide the selected points and select nothing."""
+        selected = self._map.selection()
+        if selected.any():
+            self._hidden_points = self._hidden_points | selected
+            self._map.clear_selection()
+            self._push_visible()
+
+    def isolate_selected(self) -> None:
+        """Hide all points that are not selected."""
+        selected = self._map.selection()
+        if selected.any():
+            self._hidden_points = ~selected
+            self._push_visible()
+
+    def show_all(self) -> None:
+        """Show every point and every class."""
+        self._hidden_points = np.zeros(len(self._placed), dtype=bool)
+        self.set_hidden_classes(())
