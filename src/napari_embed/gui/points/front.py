@@ -140,7 +140,7 @@ def _numbered(
     cell: float,
     pickable: BoolMask | None,
 ) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], npt.NDArray[np.float64], int]:
-    """Number only the cells that hold points, for maps far larger than a screen."""
+    """Return the same for maps far larger than a screen, by sorting the cells."""
     x, y, depth = project(positions, matrix)
     kept = np.isfinite(x) & np.isfinite(y) & np.isfinite(depth)
     if pickable is not None:
