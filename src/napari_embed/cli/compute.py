@@ -28,7 +28,7 @@ __all__ = [
 
 EXIT_SOME_FAILED = 3
 SUFFIX = ".embed"
-KINDS = ("auto", "folder", "table", "images", "vectors", "sample")
+KINDS = ("auto", "folder", "table", "images", "vectors", "ome-zarr", "sample")
 
 
 def outcome(result: dict[str, Any], project: Path) -> int:
@@ -88,7 +88,8 @@ Examples:
     metavar="NAME=VALUE",
     multiple=True,
     help="Another option of the source: image_path or vectors (columns of a table), "
-    "array (which one of an npz or Zarr), layout (NHW, NHWC or NCHW).",
+    "array (which one of an npz or Zarr), layout (NHW, NHWC or NCHW), tile (pixels) "
+    "and channels (such as 0,2) of an OME-Zarr.",
 )
 @click.option(
     "--thumbnail-size", type=click.IntRange(1, 512), help="Side in pixels, at most 512."
@@ -106,8 +107,9 @@ def new(
     """Make a project from SOURCE: list its items, change nothing there.
 
     SOURCE is a folder of images (subfolders become labels), a table with image paths
-    (.csv, .tsv, .parquet), an array of images or vectors (.npy, .npz, .zarr), or the
-    word "sample". PROJECT is the new folder, SOURCE.embed in this folder by default.
+    (.csv, .tsv, .parquet), an array of images or vectors (.npy, .npz, .zarr), an
+    OME-Zarr image or plate, or the word "sample". PROJECT is the new folder,
+    SOURCE.embed in this folder by default.
     """
     target = project or default_project(source)
     options = {k: v for k, v in {"label": label, "root": root}.items() if v is not None}

@@ -19,7 +19,14 @@ from numpy.typing import NDArray
 from napari_embed.errors import InputError
 from napari_embed.sources.spec import MAX_ITEMS
 
-__all__ = ["array_shapes", "is_zarr", "label_column", "open_arrays", "pick_array"]
+__all__ = [
+    "array_shapes",
+    "checked_zarr",
+    "is_zarr",
+    "label_column",
+    "open_arrays",
+    "pick_array",
+]
 
 _MAX_CHUNK_BYTES = 256 << 20
 _MAX_DIMENSIONS = 5
@@ -118,17 +125,23 @@ def _open_npz(path: Path) -> dict[str, Any]:
 def _open_zarr(path: Path) -> dict[str, Any]:
     node = zarr.open(str(path), mode="r")
     if isinstance(node, zarr.Array):
-        return {"": _checked_zarr(path, node)}
+        return {"": checked_zarr(path, node)}
     if isinstance(node.attrs.asdict().get("multiscales"), list) or "ome" in node.attrs:
         raise InputError(
-            f"{path} is an OME-Zarr image. Give the path of one of its arrays with "
-            "shape (N, H, W) or (N, C, H, W), such as its folder '0'."
+            f"{path} is an OME-Zarr. Open it as kind 'ome-zarr', or give the path of "
+            "one of its arrays."
         )
-    return {name: _checked_zarr(path, a) for name, a in node.arrays()}
+    return {name: checked_zarr(path, a) for name, a in node.arrays()}
 
 
-def _checked_zarr(path: Path, array: Any) -> Any:
-    """Refuse arrays whose chunks decode to more memory than is reasonable."""
+def checked_zarr(path: Path, array: Any) -> Any:
+    """Return the array, unless a chunk decodes to more memory than is reasonable.
+
+    Raises
+    ------
+    InputError
+        If one does, or there are too many dimensions.
+    """
     outer = array.shards or array.chunks
     size = math.prod(outer) * array.dtype.itemsize
     inner = math.prod(array.chunks) * array.dtype.itemsize

@@ -9,6 +9,8 @@ from napari_embed.errors import InputError
 from napari_embed.sources.containers import array_shapes, is_zarr
 from napari_embed.sources.folder import FolderSource
 from napari_embed.sources.images import EXTENSIONS
+from napari_embed.sources.ome_metadata import is_ome_zarr
+from napari_embed.sources.ome_zarr import OmeZarrSource
 from napari_embed.sources.spec import Source, SourceKind, SourceSpec
 from napari_embed.sources.stacks import ImagesSource, VectorsSource, sample_path
 from napari_embed.sources.table import TableSource, parquet_kind
@@ -38,6 +40,9 @@ def open_source(spec: SourceSpec) -> Source:
     if spec.kind == "images":
         _check_options(spec, "An array of images", "array", "label", "layout")
         return ImagesSource(spec, spec.location)
+    if spec.kind == "ome-zarr":
+        _check_options(spec, "An OME-Zarr", "tile", "channels")
+        return OmeZarrSource(spec)
     if spec.kind == "vectors" and spec.location.suffix.lower() in _ARRAYS:
         _check_options(spec, "An array of vectors", "array", "label")
         return VectorsSource(spec)
@@ -59,10 +64,10 @@ def _check_options(spec: SourceSpec, what: str, *known: str) -> None:
 def detect_source(path: str | Path, *, kind: str = "auto") -> SourceSpec:
     """Return the description of what lies at ``path``.
 
-    A folder is a folder of images unless it is a Zarr store; ``.csv``, ``.tsv`` and
-    ``.parquet`` are tables; ``.npy``, ``.npz`` and ``.zarr`` hold images when an array
-    has three or four dimensions, vectors when it has two. The word ``sample`` is the
-    bundled data set, unless a file has that name.
+    A folder is a folder of images unless it is a Zarr store or an OME-Zarr; ``.csv``,
+    ``.tsv`` and ``.parquet`` are tables; ``.npy``, ``.npz`` and ``.zarr`` hold images
+    when an array has three or four dimensions, vectors when it has two. The word
+    ``sample`` is the bundled data set, unless a file has that name.
 
     Parameters
     ----------
@@ -89,6 +94,8 @@ def detect_source(path: str | Path, *, kind: str = "auto") -> SourceSpec:
 
 def _kind_of(location: Path) -> SourceKind:
     suffix = location.suffix.lower()
+    if location.is_dir() and is_ome_zarr(location):
+        return "ome-zarr"
     if is_zarr(location) or suffix in (".npy", ".npz"):
         shapes = array_shapes(location)
         if any(len(shape) >= 3 for shape in shapes.values()):

@@ -23,7 +23,7 @@ __all__ = [
     "SourceSpec",
 ]
 
-SourceKind = Literal["folder", "table", "images", "vectors", "sample"]
+SourceKind = Literal["folder", "table", "images", "vectors", "ome-zarr", "sample"]
 ProgressCallback = Callable[[int, int], None]
 OptionValue = str | int | float | bool | None
 
@@ -41,7 +41,7 @@ class SourceSpec:
     Attributes
     ----------
     kind
-        "folder", "table", "images", "vectors" or "sample".
+        "folder", "table", "images", "vectors", "ome-zarr" or "sample".
     path
         Folder or file; the name of the bundled data set for "sample".
     options
