@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import os
 import platform
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,20 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def moment() -> dict[str, Any]:
+    """Return the time, the load of the machine and the version of the engine."""
+    engine = subprocess.run(
+        ["git", "log", "-1", "--format=%h", "--", "src/napari_embed/tsne",
+         "src/napari_embed/kernels"],
+        capture_output=True, text=True, check=False, cwd=RESULTS.parents[1],
+    )  # fmt: skip
+    return {
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "load": round(os.getloadavg()[0], 1) if hasattr(os, "getloadavg") else None,
+        "engine": engine.stdout.strip() or None,
+    }
 
 
 def record(name: str, results: Any, *, settings: dict[str, Any] | None = None) -> Path:

@@ -27,8 +27,8 @@ from numpy.typing import NDArray
 from sklearn.decomposition import PCA
 
 from _record import record
+from _tsne_data import fashion_mnist
 from bench_tsne_accuracy import PERPLEXITY, evaluate, maps
-from bench_tsne_quality import fashion_mnist
 from napari_embed.kernels import runtime
 from napari_embed.params import ProjectionParams
 from napari_embed.tsne import affinities, initial_positions, neighbor_graph

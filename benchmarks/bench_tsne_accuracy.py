@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from _record import record
-from bench_tsne_quality import fashion_mnist
+from _tsne_data import fashion_mnist
 from napari_embed.kernels import runtime
 from napari_embed.kernels.layout import CHUNKS, COUNT
 from napari_embed.params import PRESETS, ProjectionParams

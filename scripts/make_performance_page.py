@@ -118,38 +118,158 @@ def per_iteration(result: dict[str, Any]) -> str:
 
 
 def quality() -> str:
-    """Return the section on t-SNE against openTSNE."""
-    parts = ["## t-SNE against openTSNE"]
-    for name in ("tsne_quality_70k", "tsne_quality_10k"):
-        result = load(name)
-        if result is None:
-            continue
-        settings = result["settings"]
-        rows = [
+    """Return the section on t-SNE against openTSNE and scikit-learn."""
+    parts = [
+        "## t-SNE against openTSNE and scikit-learn",
+        "The same affinities (perplexity 30), start, learning rate, momentum, "
+        "exaggeration and number of iterations for all; every run in a process of its "
+        "own with all cores, timed without neighbors, affinities and compilation. "
+        "openTSNE FFTW is openTSNE built from source with the FFTW library, which is "
+        "faster than its wheel. KL is in float64; times and KL of several seeds are "
+        "means. Memory is the peak beyond what the process held before: P and the "
+        "libraries.",
+        "![CPU seconds per iteration](images/tsne-cpu-time.png)",
+        *(_whole_maps(name) for name in ("10k", "70k", "300k", "20k-3d")),
+        _a_million(),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+Runs = dict[tuple[str, int, str], list[dict[str, Any]]]
+
+
+def _runs(result: dict[str, Any]) -> Runs:
+    """Return the seeds of each contender, dimension and stage."""
+    found: Runs = {}
+    for key, run in result["results"]["runs"].items():
+        name, dim, stage, _ = key.split(" | ")
+        found.setdefault((name, int(dim[0]), stage), []).append(run)
+    return found
+
+
+def _mean(runs: list[dict[str, Any]], key: str) -> float:
+    return sum(run[key] for run in runs) / len(runs)
+
+
+def _kl(runs: list[dict[str, Any]]) -> float:
+    return _mean(runs, "exact_kl" if "exact_kl" in runs[0] else "sampled_kl")
+
+
+def _whole_maps(case: str) -> str:
+    result = load(f"tsne_cpu_{case}")
+    if result is None:
+        return ""
+    found = _runs(result)
+    rows = []
+    for (name, dim, _), seeds in found.items():
+        kl = f"{_kl(seeds):.4f}"
+        if "standard_error" in seeds[0]:
+            kl += f" ± {_mean(seeds, 'standard_error'):.4f}"
+        labels = "label_agreement_10" in seeds[0]
+        rows.append(
             [
-                row,
-                f"{values['exact_kl']:.4f}",
-                f"{values['label_agreement_10']:.3f}",
-                f"{values['precision_at_10']:.3f}",
-                f"{values['precision_at_90']:.3f}",
-                seconds(values["cpu_s"]),
+                f"{name}, {dim}D" + (f", {len(seeds)} seeds" * (len(seeds) > 1)),
+                kl,
+                *[f"{sum(r['precision'][k - 1] for r in seeds) / len(seeds):.3f}"
+                  for k in (10, 90)],
+                f"{_mean(seeds, 'label_agreement_10'):.3f}" if labels else "-",
+                seconds(_mean(seeds, "cpu_s")),
+                seconds(_mean(seeds, "wall_s")),
+                f"{_mean(seeds, 'added_mib'):,.0f} MiB",
             ]
-            for row, values in result["results"].items()
-            if "exact_kl" in values and "cpu_s" in values
-        ]
-        parts += [
-            f"### {settings['items']:,} images of Fashion-MNIST",
-            "The same affinities (perplexity "
-            f"{settings['perplexity']}), start, learning rate and "
-            f"{settings['iterations']} iterations. KL is exact, in float64.",
+        )  # fmt: skip
+    settings = result["settings"]
+    about = f"### {settings['items']:,} points, {settings['iterations']} iterations"
+    return "\n\n".join(
+        [
+            about + (", 3D" if case.endswith("3d") else ""),
+            f"Data: {settings['data']}.",
             table(
-                ["run", "exact KL", "10-NN label agreement", "precision at 10",
-                 "precision at 90", "CPU time"],
+                ["run", "KL", "precision at 10", "precision at 90",
+                 "10-NN label agreement", "CPU time", "time", "memory"],
                 rows,
             ),
-            source(result, "bench_tsne_quality.py"),
-        ]  # fmt: skip
-    return "\n\n".join(parts)
+            *_verdicts(found),
+            *_exactly(result),
+            source(result, f"bench_tsne_cpu.py {case}"),
+        ]
+    )  # fmt: skip
+
+
+def _verdicts(found: Runs) -> list[str]:
+    """Return what ours is beside the others, in words."""
+    said = []
+    for dim, others in (
+        (2, ("openTSNE FFTW", "openTSNE", "scikit-learn")),
+        (3, ("scikit-learn", "scikit-learn, our kernel")),
+    ):
+        ours = found.get(("ours", dim, "to the end"))
+        for name in others:
+            other = found.get((name, dim, "to the end"))
+            if ours and other:
+                share = _mean(ours, "cpu_s") / _mean(other, "cpu_s")
+                said.append(f"{share:.2f} of the CPU time of {name} in {dim}D")
+        fine = found.get(("openTSNE FFTW, fine grid", dim, "to the end"))
+        if ours and fine:
+            pairs = list(zip(ours, fine, strict=False))
+            off = [100 * (_kl([a]) / _kl([b]) - 1) for a, b in pairs]
+            said.append(
+                f"KL {min(off):+.2f} to {max(off):+.2f} % from openTSNE's fine grid"
+                if len(off) > 1
+                else f"KL {off[0]:+.2f} % from openTSNE's fine grid"
+            )
+            lost = max(_lost(a, b) for a, b in pairs)
+            said.append(
+                f"precision at most {max(lost, 0):.3f} below it at any k from 1 to 90"
+            )
+    return ["Ours: " + "; ".join(said) + "."] if said else []
+
+
+def _lost(ours: dict[str, Any], other: dict[str, Any]) -> float:
+    """Return the largest loss of precision on the curve."""
+    pairs = zip(other["precision"], ours["precision"], strict=True)
+    return float(max(b - a for b, a in pairs))
+
+
+def _exactly(result: dict[str, Any]) -> list[str]:
+    exact = result["results"].get("against exact")
+    if exact is None:
+        return []
+    return [
+        f"{exact['items']:,.0f} of these points in 3D: KL "
+        f"{exact['ours_3d_exact_kl']:.4f} by our engine, "
+        f"{exact['exact_gradients_3d_exact_kl']:.4f} by exact gradients."
+    ]
+
+
+def _a_million() -> str:
+    result = load("tsne_cpu_1m")
+    if result is None:
+        return ""
+    rows = [
+        [
+            f"{name}, {dim}D",
+            "from the start" if stage == "start" else "on a developed map",
+            str(seeds[0]["iterations"]),
+            f"{_mean(seeds, 'cpu_s') / seeds[0]['iterations']:.2f} s",
+            f"{_mean(seeds, 'wall_s') / seeds[0]['iterations']:.2f} s",
+            f"{_mean(seeds, 'added_mib'):,.0f} MiB",
+        ]
+        for (name, dim, stage), seeds in _runs(result).items()
+    ]
+    return "\n\n".join(
+        [
+            "### 1,000,000 points, time per iteration",
+            f"Data: {result['settings']['data']}. Time includes each program's "
+            "set-up, and KL at the end.",
+            table(
+                ["run", "iterations", "how many", "CPU time of one", "time of one",
+                 "memory"],
+                rows,
+            ),
+            source(result, "bench_tsne_cpu.py 1m"),
+        ]
+    )  # fmt: skip
 
 
 def accuracy() -> str:
@@ -294,18 +414,20 @@ def _named(steps: list[dict[str, Any]], start: str) -> list[dict[str, Any]]:
 def _beside_others() -> str:
     """Return the README's comparison with programs measured in the same run."""
     rows = []
-    for name in ("tsne_quality_70k", "tsne_quality_10k"):
+    for name in ("tsne_cpu_70k", "tsne_cpu_10k"):
         result = load(name)
         if result is None:
             continue
-        ours = result["results"]["ours default 2D"]
-        other = result["results"]["openTSNE default grid 2D"]
+        found = _runs(result)
+        ours = found["ours", 2, "to the end"]
+        other = found["openTSNE FFTW", 2, "to the end"]
         rows.append(
             [
                 f"t-SNE of {result['settings']['items']:,} images in 2D, CPU time "
                 "(exact KL)",
-                f"{seconds(ours['cpu_s'])} ({ours['exact_kl']:.3f})",
-                f"openTSNE: {seconds(other['cpu_s'])} ({other['exact_kl']:.3f})",
+                f"{seconds(_mean(ours, 'cpu_s'))} ({_kl(ours):.3f})",
+                f"openTSNE with FFTW: {seconds(_mean(other, 'cpu_s'))} "
+                f"({_kl(other):.3f})",
             ]
         )
     result = load("viewer")
