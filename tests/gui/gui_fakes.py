@@ -13,6 +13,7 @@ import pyarrow as pa
 from napari_embed.arrays import Projection
 from napari_embed.engine.client import Event
 from napari_embed.gui.controller import Controller
+from napari_embed.gui.history import History
 from napari_embed.gui.settings import RecentProjects
 
 
@@ -21,6 +22,8 @@ class FakeMap:
 
     def __init__(self) -> None:
         self.on_selection: Callable[[int], None] | None = None
+        self.on_excluded: Callable[[int], None] | None = None
+        self.history = History()
         self.calls: list[tuple[str, Any]] = []
         self.mask = np.zeros(0, dtype=bool)
         self.visible = np.zeros(0, dtype=bool)
@@ -42,6 +45,7 @@ class FakeMap:
 
     def clear(self) -> None:
         self.calls.append(("clear", None))
+        self.history.clear()
         self.positions = None
         self.mask = np.zeros(0, dtype=bool)
 
@@ -83,6 +87,18 @@ class FakeMap:
     def clear_selection(self) -> None:
         self.mask = np.zeros(len(self.mask), dtype=bool)
         self._changed()
+
+    def excluded(self) -> np.ndarray:
+        return np.zeros(len(self.mask), dtype=bool)
+
+    def exclude_selected(self) -> None:
+        self.calls.append(("exclude", None))
+
+    def include_all(self) -> None:
+        self.calls.append(("include", None))
+
+    def set_select_mode(self, how: str) -> None:
+        self.calls.append(("mode", how))
 
     def set_tool(self, tool: str) -> None:
         self.calls.append(("tool", tool))

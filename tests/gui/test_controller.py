@@ -109,6 +109,35 @@ def test_hiding_classes_and_points(opened: Desk) -> None:
     assert np.flatnonzero(opened.map.visible).tolist() == [5, 6, 7]
 
 
+def test_hiding_is_undone_and_redone(opened: Desk) -> None:
+    c = opened.controller
+    start = opened.map.visible.tolist()
+    c.set_hidden_classes({1})
+    c.select(np.array([0, 2]))
+    c.hide_selected()
+    c.show_all()
+    assert c.state.undo_label == "show all"
+    c.undo()
+    assert opened.state.hidden_classes == {1}
+    assert opened.state.n_drawn == 38
+    assert (c.state.undo_label, c.state.redo_label) == ("hide", "show all")
+    c.undo()
+    c.undo()
+    assert opened.map.visible.tolist() == start
+    assert c.state.undo_label == ""
+    for label in ("hide classes", "hide", "show all"):
+        assert c.state.redo_label == label
+        c.redo()
+    assert opened.state.n_drawn == 60
+    c.set_hidden_classes({2})
+    c.set_hidden_classes({2})
+    c.color_by(None)
+    c.undo()  # the classes were those of another column
+    assert opened.state.hidden_classes == frozenset()
+    c.open_path(opened.path)
+    assert (c.state.undo_label, c.state.redo_label) == ("", "")
+
+
 def test_hiding_nothing_hides_nothing(opened: Desk) -> None:
     opened.controller.hide_selected()
     opened.controller.isolate_selected()

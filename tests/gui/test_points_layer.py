@@ -192,14 +192,108 @@ def test_points_are_not_editable(layer) -> None:
     np.testing.assert_array_equal(layer.data, before)
 
 
-def test_delete_asks_for_exclusion(layer) -> None:
-    calls = _count(layer.signals.exclude_requested)
+def test_delete_excludes_and_can_be_undone(layer) -> None:
+    calls = _count(layer.signals.excluded_changed)
     layer.remove_selected()
     assert not calls
-    layer.select([4])
+    layer.select([4, 7])
     layer.remove_selected()
     assert len(calls) == 1
     assert len(layer.data) == 500
+    assert layer.excluded_mask.nonzero()[0].tolist() == [4, 7]
+    assert (layer.n_selected, layer.n_visible, layer.n_excluded) == (0, 498, 2)
+    assert not layer.pickable[[4, 7]].any()
+    layer.show_all()
+    assert layer.n_visible == 498
+    layer.select_all()
+    assert layer.n_selected == 498
+    assert layer.undo() == "select all"
+    assert layer.undo() == "exclude"
+    assert layer.selected_ids().tolist() == [4, 7]
+    assert layer.n_excluded == 0
+    assert layer.pickable is None
+    assert layer.redo() == "exclude"
+    layer.include_all()
+    assert layer.n_visible == 500
+    layer.undo()
+    assert layer.n_excluded == 2
+
+
+def test_hidden_and_excluded_are_independent(layer) -> None:
+    shown = np.ones(500, bool)
+    shown[:10] = False
+    layer.set_excluded(np.arange(5, 20))
+    layer.set_visible(shown)
+    assert layer.n_visible == 480
+    layer.show_all()
+    assert layer.n_visible == 485
+    layer.undo()
+    layer.set_excluded([])
+    np.testing.assert_array_equal(layer.visible_mask, shown)
+    np.testing.assert_array_equal(layer.shown, shown)
+
+
+def test_a_long_session_can_be_undone_to_the_start_and_redone(layer, rng) -> None:
+    """Random wishes against snapshots of all three masks."""
+
+    def state() -> tuple:
+        masks = (layer.mask, layer.visible_mask, layer.excluded_mask)
+        return tuple(mask.tobytes() for mask in masks)
+
+    wishes = [
+        lambda: layer.select(rng.random(500) < 0.3, how="replace"),
+        lambda: layer.select(rng.random(500) < 0.1, how="add"),
+        lambda: layer.select(rng.random(500) < 0.5, how="subtract"),
+        lambda: layer.select(rng.random(500) < 0.8, how="intersect"),
+        lambda: layer.select([int(rng.integers(500))], how="toggle"),
+        lambda: setattr(layer, "selected_data", {1, 2, int(rng.integers(500))}),
+        lambda: layer.selected_data.add(int(rng.integers(500))),
+        layer.invert_selection,
+        layer.clear_selection,
+        layer.select_all,
+        layer.hide_selected,
+        layer.isolate_selected,
+        layer.show_all,
+        layer.exclude_selected,
+        layer.include_all,
+    ]
+    states = [state()]
+    for _ in range(300):
+        steps = len(layer.history)
+        wishes[rng.integers(len(wishes))]()
+        if len(layer.history) > steps:
+            assert len(layer.history) == steps + 1, "a wish is one step"
+            states.append(state())
+        else:
+            assert state() == states[-1], "a change without a step"
+    assert len(states) > 100
+    for expected in states[-2::-1]:
+        assert layer.undo()
+        assert state() == expected
+    assert layer.undo() == ""
+    for expected in states[1:]:
+        assert layer.redo()
+        assert state() == expected
+    assert layer.redo() == ""
+    assert layer.n_selected == np.count_nonzero(layer.mask)
+
+
+def test_undo_announces_as_any_change_does(layer) -> None:
+    layer.select([1, 2])
+    calls = _count(layer.signals.selection_changed)
+    layer.undo()
+    layer.redo()
+    assert len(calls) == 2
+    layer.select([1, 2])
+    assert layer.history.undo_label == "select"
+    assert len(layer.history) == 1
+
+
+def test_the_selection_mode_is_checked(layer) -> None:
+    layer.select_mode = "add"
+    with pytest.raises(InputError, match="select_mode"):
+        layer.select_mode = "perhaps"
+    assert layer.select_mode == "add"
 
 
 def test_tools_and_modes_agree(layer) -> None:

@@ -448,17 +448,22 @@ def test_a_fitted_cloud_fills_the_canvas_from_every_side(show, rng) -> None:
         assert (high - low).max() > 0.75 * min(WIDTH, HEIGHT)
 
 
-def test_delete_keys_of_napari_ask_for_exclusion(show) -> None:
+def test_delete_keys_of_napari_exclude(show) -> None:
     layer = EmbeddingPoints(triangle())
     viewer = show(layer)
-    asked: list = []
-    layer.signals.exclude_requested.connect(lambda: asked.append(1))
-    layer.select([0])
-    viewer.window._qt_viewer.controls.widgets[layer].delete_button.click()
-    _press_key(layer, "Delete")
-    _press_key(layer, "1")
-    assert len(asked) == 3
+    delete = viewer.window._qt_viewer.controls.widgets[layer].delete_button.click
+    for item, press in enumerate(
+        (delete, lambda: _press_key(layer, "Delete"), lambda: _press_key(layer, "1"))
+    ):
+        layer.select([item])
+        press()
+        assert layer.n_excluded == item + 1
     assert len(layer.data) == 3
+    _press_key(layer, "Control-Z")
+    assert layer.n_excluded == 2
+    assert layer.selected_ids().tolist() == [2]
+    _press_key(layer, "Control-Shift-Z")
+    assert layer.n_excluded == 3
 
 
 def test_status_names_the_point_under_the_cursor(show, qapp) -> None:

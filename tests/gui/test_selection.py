@@ -9,7 +9,12 @@ import pytest
 from psygnal.containers import Selection
 
 from napari_embed.errors import InputError
-from napari_embed.gui.points.selection import EVENT_IDS_MAX, MaskSelection, as_mask
+from napari_embed.gui.points.selection import (
+    EVENT_IDS_MAX,
+    RELAY_IDS_MAX,
+    MaskSelection,
+    as_mask,
+)
 
 N = 60
 
@@ -141,3 +146,36 @@ def test_ids_are_checked() -> None:
             as_mask(bad, 3)
     with pytest.raises(InputError):
         MaskSelection(N).add(N)
+
+
+def test_listeners_to_the_group_hear_small_selections_only() -> None:
+    """napari's features table listens to the group, in quadratic time."""
+    ours = MaskSelection(4 * RELAY_IDS_MAX)
+    heard: list = []
+    ours.events.connect(lambda: heard.append(len(ours)))
+    direct: list = []
+    ours.events.items_changed.connect(lambda: direct.append(len(ours)))
+    sizes = (RELAY_IDS_MAX, 3 * RELAY_IDS_MAX, 2 * RELAY_IDS_MAX, 5, 6)
+    for size in sizes:
+        ours.replace_selection(np.arange(size))
+    assert heard == [RELAY_IDS_MAX, 5, 6]
+    assert direct == list(sizes)
+
+
+def test_every_change_is_recorded(rng) -> None:
+    ours = MaskSelection(N)
+    state = np.zeros(N, bool)
+
+    def follow(changed: np.ndarray) -> None:
+        state[changed] ^= True
+
+    ours.recorder = follow
+    for _ in range(50):
+        chosen = _random_set(rng)
+        ours.replace_selection(chosen)
+        ours.toggle(int(rng.integers(N)))
+        ours.discard(int(rng.integers(N)))
+        ours |= _random_set(rng)
+        np.testing.assert_array_equal(state, ours.mask)
+    ours.clear()
+    assert not state.any()

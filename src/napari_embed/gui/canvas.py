@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
 from napari_embed.gui.points.camera import fit_camera
@@ -37,11 +38,12 @@ class NapariMap:
 
     link_changed = Signal()
     layer_added = Signal(object)
-    delete_refused = Signal()
 
     def __init__(self, viewer: Any) -> None:
         self.on_selection: Callable[[int], None] | None = None
         self.on_tool: Callable[[str], None] | None = None
+        self.on_excluded: Callable[[int], None] | None = None
+        self.history = History()
         self.layer: EmbeddingPoints | None = None
         self.link: ImageLink | None = None
         self._viewer = viewer
@@ -52,6 +54,7 @@ class NapariMap:
         self._our_look: tuple[float, ...] = ()
         self._free_width = float("inf")  # canvas pixels left of the images
         self._tool = "pan"
+        self._select_mode = "replace"
         viewer.layers.events.removed.connect(self._removed)
 
     # --- points ------------------------------------------------------------------
@@ -77,8 +80,10 @@ class NapariMap:
         self._viewer.add_layer(layer)
         layer.signals.selection_changed.connect(self._selection_changed)
         layer.signals.tool_changed.connect(self._tool_changed)
-        layer.signals.exclude_requested.connect(self._refuse_delete)
+        layer.signals.excluded_changed.connect(self._excluded_changed)
+        layer.history = self.history
         layer.tool = self._tool
+        layer.select_mode = self._select_mode
         self.layer_added.emit(layer)
         self._make_link()
 
@@ -150,6 +155,7 @@ class NapariMap:
         layer = self.layer
         self._drop_link()
         self.layer = None
+        self.history.clear()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
@@ -158,6 +164,7 @@ class NapariMap:
         if event.value is self.layer and self.layer is not None:
             self._drop_link()
             self.layer = None
+            self.history.clear()
             if self.on_selection is not None:
                 self.on_selection(0)
 
@@ -276,8 +283,31 @@ class NapariMap:
         if self.layer is not None:
             self.layer.clear_selection()
 
-    def _refuse_delete(self) -> None:
-        self.delete_refused.emit()
+    def excluded(self) -> NDArray[np.bool_]:
+        """Return the (n,) mask of excluded items."""
+        if self.layer is None:
+            return np.zeros(0, dtype=bool)
+        return np.asarray(self.layer.excluded_mask)
+
+    def exclude_selected(self) -> None:
+        """Take the selected items out of the map; nothing is deleted."""
+        if self.layer is not None:
+            self.layer.exclude_selected()
+
+    def include_all(self) -> None:
+        """Take excluded items back in."""
+        if self.layer is not None:
+            self.layer.include_all()
+
+    def _excluded_changed(self) -> None:
+        if self.layer is not None and self.on_excluded is not None:
+            self.on_excluded(self.layer.n_excluded)
+
+    def set_select_mode(self, how: str) -> None:
+        """Choose what a box, lasso or click does when no key is held."""
+        self._select_mode = how
+        if self.layer is not None:
+            self.layer.select_mode = how
 
     def _tool_changed(self, tool: str) -> None:
         self._tool = tool
@@ -298,4 +328,4 @@ class NapariMap:
         self._drop_link()
         self._viewer.layers.events.removed.disconnect(self._removed)
         self.layer = None
-        self.on_selection = self.on_tool = None
+        self.on_selection = self.on_tool = self.on_excluded = None

@@ -16,9 +16,10 @@ from napari_embed.gui.session import ViewerSession, session_for
 
 __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
-    "fit_selection", "hide_selected", "invert_selection", "isolate_selected",
-    "keys", "next_page", "open_all", "open_folder", "open_project", "open_sample",
-    "previous_page", "show_all", "tool_box", "tool_lasso", "tool_pan",
+    "exclude_selected", "fit_selection", "hide_selected", "include_all",
+    "invert_selection", "isolate_selected", "keys", "next_page", "open_all",
+    "open_folder", "open_project", "open_sample", "previous_page", "redo", "show_all",
+    "tool_box", "tool_lasso", "tool_pan", "undo",
 ]  # fmt: skip
 
 
@@ -110,6 +111,26 @@ def isolate_selected() -> None:
 def show_all() -> None:
     """Show every point and class."""
     _session().controller.show_all()
+
+
+def exclude_selected() -> None:
+    """Take the selected items out of the map; nothing is deleted."""
+    _session().controller.exclude_selected()
+
+
+def include_all() -> None:
+    """Take excluded items back in."""
+    _session().controller.include_all()
+
+
+def undo() -> None:
+    """Take back the last selection, hiding or exclusion."""
+    _session().controller.undo()
+
+
+def redo() -> None:
+    """Make what was taken back again."""
+    _session().controller.redo()
 
 
 def fit_selection() -> None:

@@ -20,6 +20,7 @@ from psygnal import Signal
 
 from napari_embed.errors import EmbedError
 from napari_embed.gui.background import Background, call_now
+from napari_embed.gui.choosing import Choosing
 from napari_embed.gui.compute import Compute
 from napari_embed.gui.jobs import ComputeQueue, Engine
 from napari_embed.gui.opening import is_project, project_path
@@ -41,7 +42,7 @@ def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class Controller(Showing):
+class Controller(Choosing, Showing):
     """State and wishes of one viewer.
 
     Parameters
@@ -78,7 +79,6 @@ class Controller(Showing):
         self.state = ViewState()
         self.recent = recent or RecentProjects()
         self._map = map_view
-        self._map.on_selection = self._selection_changed
         self._open = open_project
         self._background = Background(post, threaded=threaded)
         self._project: Any | None = None
@@ -86,6 +86,7 @@ class Controller(Showing):
         self._snapshot: Snapshot | None = None
         self._closed = False
         self._show_nothing()
+        self._follow_map()
         self.colors_settled = True  # no column is being read
         self.compute = Compute(self, ComputeQueue(engine_factory, post=post))
 
@@ -235,6 +236,7 @@ class Controller(Showing):
         self._show_nothing()
         kept = {
             "tool": self.state.tool,
+            "select_mode": self.state.select_mode,
             "busy": self.state.busy,
             "settings": self.state.settings,
             "device": self.state.device,
@@ -267,41 +269,6 @@ class Controller(Showing):
                 self.show_projection(show)
 
         self._background.run("refresh", work, done, self.fail)
-
-    # --- selection ---------------------------------------------------------------
-
-    def _selection_changed(self, count: int) -> None:
-        self.update(n_selected=int(count))
-        self.selection_changed.emit()
-
-    def set_tool(self, tool: str) -> None:
-        """Choose what a drag on the canvas does."""
-        self._map.set_tool(tool)
-        self.update(tool=tool)
-
-    def tool_changed(self, tool: str) -> None:
-        """Take note that the canvas chose a tool itself."""
-        self.update(tool=tool)
-
-    def invert_selection(self) -> None:
-        """Select what is not selected."""
-        self._map.invert_selection()
-
-    def clear_selection(self) -> None:
-        """Select nothing."""
-        self._map.clear_selection()
-
-    def fit_selection(self) -> None:
-        """Look at the selected points, or at all."""
-        self._map.fit_selection()
-
-    def selection(self) -> NDArray[np.bool_]:
-        """Return the mask of selected points."""
-        return self._map.selection()
-
-    def select(self, what: Any, how: str = "replace") -> None:
-        """Select by mask or ids."""
-        self._map.select(what, how)
 
     # --- end ---------------------------------------------------------------------
 

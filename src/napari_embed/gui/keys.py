@@ -31,6 +31,16 @@ KEYS: tuple[KeyAction, ...] = (
     KeyAction("H", "Hide the selected points", lambda c: c.hide_selected()),
     KeyAction("O", "Show the selected points only", lambda c: c.isolate_selected()),
     KeyAction("Shift-H", "Show all points", lambda c: c.show_all(), shown="Shift+H"),
+    KeyAction(
+        "X",
+        "Exclude the selected items; nothing is deleted",
+        lambda c: c.exclude_selected(),
+        shown="X, Delete",
+    ),
+    KeyAction(
+        "Control-Z", "Undo: select, hide, exclude", lambda c: c.undo(), shown="Ctrl+Z"
+    ),
+    KeyAction("Control-Shift-Z", "Redo", lambda c: c.redo(), shown="Ctrl+Shift+Z"),
     KeyAction("F", "Look at the selection, or at all", lambda c: c.fit_selection()),
     KeyAction("?", "This list", lambda c: c.panel_wanted.emit("keys")),
 )
@@ -41,6 +51,7 @@ OTHER_KEYS: tuple[tuple[str, str], ...] = (
     ("B", "Box: drag a rectangle around points"),
     ("Shift + drag", "Add to the selection"),
     ("Alt or Ctrl + drag", "Take from the selection"),
+    ("Shift + Alt + drag", "Keep only what was selected before, too"),
     ("Click", "Select one point; on an image: show its point"),
     ("Shift + click", "Add or take one point"),
     ("Esc", "Select nothing, back to moving the camera"),

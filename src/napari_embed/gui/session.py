@@ -16,7 +16,7 @@ from napari_embed.gui.canvas import NapariMap
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
 from napari_embed.gui.keys import bind_keys
-from napari_embed.gui.state import Message, ViewState
+from napari_embed.gui.state import ViewState
 from napari_embed.project import Project
 
 __all__ = ["ViewerSession", "close_session", "session_for"]
@@ -67,7 +67,6 @@ class ViewerSession(QObject):
         )
         self.map.on_tool = self.controller.tool_changed
         self.map.layer_added.connect(self._layer_added)
-        self.map.delete_refused.connect(self._explain_delete)
         self._title = viewer.title
         self.controller.state_changed.connect(self._name_window)
         self._timer = QTimer(self)
@@ -84,14 +83,6 @@ class ViewerSession(QObject):
 
     def _layer_added(self, layer: Any) -> None:
         bind_keys(layer, self.controller)
-
-    def _explain_delete(self) -> None:
-        self.controller.tell(
-            Message(
-                "Points cannot be deleted: each one stands for an item.",
-                kept="H hides the selected points, Shift+H shows them again.",
-            )
-        )
 
     def _name_window(self, new: ViewState, old: ViewState) -> None:
         """Put the project's name into the title, unless the user has changed it."""

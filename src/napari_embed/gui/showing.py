@@ -1,4 +1,4 @@
-"""The controller's half that fills the canvas: positions, colours, what is hidden.
+"""The controller's half that fills the canvas: positions and colours.
 
 No Qt. Positions and columns are read by `Background`; the canvas is told the
 differences through its `MapView`.
@@ -6,7 +6,7 @@ differences through its `MapView`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -22,11 +22,12 @@ __all__ = ["Showing"]
 
 
 class Showing:
-    """Mixin of `Controller`: one map at a time, its colours and its hidden points."""
+    """Mixin of `Controller`: one map at a time and its colours."""
 
     state: ViewState
     update: Callable[..., None]
     fail: Callable[..., None]
+    _push_visible: Callable[[], None]
     _map: MapView
     _background: Background
     _project: Any | None
@@ -186,12 +187,6 @@ class Showing:
                 coloring.values, self.state.colormap, coloring.limits
             )
 
-    def set_hidden_classes(self, codes: Iterable[int]) -> None:
-        """Hide exactly these classes."""
-        self._hidden_classes = frozenset(codes)
-        self.update(hidden_classes=self._hidden_classes)
-        self._push_visible()
-
     def set_class_color(self, code: int, rgba: Sequence[float]) -> None:
         """Give a class another colour (RGBA in 0..1)."""
         if self._coloring is None or not 0 <= code < len(self._coloring.palette):
@@ -200,44 +195,3 @@ class Showing:
         palette[code] = rgba
         self._coloring = replace(self._coloring, palette=palette)
         self._push_colors()
-
-    def select_class(self, code: int, how: str = "replace") -> None:
-        """Select the points of one class."""
-        if self._coloring is not None and self._coloring.codes.size:
-            self._map.select((self._coloring.codes == code) & self._visible(), how)
-
-    def _visible(self) -> NDArray[np.bool_]:
-        visible = self._placed & ~self._hidden_points
-        coloring = self._coloring
-        if coloring is not None and self._hidden_classes and coloring.codes.size:
-            visible &= ~np.isin(coloring.codes, list(self._hidden_classes))
-        return visible
-
-    def _push_visible(self) -> None:
-        if not self._placed.size:
-            return
-        visible = self._visible()
-        self._map.set_visible(visible)
-        self.update(n_drawn=int(visible.sum()))
-
-    # --- hidden points -----------------------------------------------------------
-
-    def hide_selected(self) -> None:
-        """Hide the selected points and select nothing."""
-        selected = self._map.selection()
-        if selected.any():
-            self._hidden_points = self._hidden_points | selected
-            self._map.clear_selection()
-            self._push_visible()
-
-    def isolate_selected(self) -> None:
-        """Hide all points that are not selected."""
-        selected = self._map.selection()
-        if selected.any():
-            self._hidden_points = ~selected
-            self._push_visible()
-
-    def show_all(self) -> None:
-        """Show every point and every class."""
-        self._hidden_points = np.zeros(len(self._placed), dtype=bool)
-        self.set_hidden_classes(())

@@ -21,6 +21,7 @@ __all__ = [
     "ProgressView",
     "ProjectInfo",
     "ProjectionInfo",
+    "SelectMode",
     "Stage",
     "StageView",
     "Tool",
@@ -30,6 +31,7 @@ __all__ = [
 Stage = Literal["embed", "neighbors", "projection"]
 STAGES: tuple[Stage, ...] = ("embed", "neighbors", "projection")
 Tool = Literal["pan", "box", "lasso"]
+SelectMode = Literal["replace", "add", "subtract", "intersect"]
 StageStatus = Literal[
     "missing", "partial", "stale", "done",
     "queued", "running", "paused", "cancelling",
@@ -156,8 +158,12 @@ class ViewState:
         What colours the points; limits are (low, high) for numbers.
     hidden_classes
         Codes of the classes that are hidden (-1: items without a class).
-    n_loaded, n_drawn, n_selected
-        Points in the map, not hidden, selected.
+    n_loaded, n_drawn, n_selected, n_excluded
+        Points in the map, not hidden, selected; items taken out of it.
+    undo_label, redo_label
+        What undo and redo would do, "" for nothing.
+    tool, select_mode
+        What dragging does, and what happens to the selection then.
     device
         What the engine computes on, "" before it has told.
     busy
@@ -177,7 +183,11 @@ class ViewState:
     n_loaded: int = 0
     n_drawn: int = 0
     n_selected: int = 0
+    n_excluded: int = 0
+    undo_label: str = ""
+    redo_label: str = ""
     tool: Tool = "pan"
+    select_mode: SelectMode = "replace"
     device: str = ""
     busy: str = ""
     opening: ProgressView | None = None

@@ -8,6 +8,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.gui.history import History
+
 __all__ = ["MapView"]
 
 
@@ -15,10 +17,13 @@ class MapView(Protocol):
     """Points and the images beside them.
 
     The view calls ``on_selection(count)`` after the selection changed, whoever
-    changed it.
+    changed it, and ``on_excluded(count)`` likewise. It records both in ``history``,
+    which is empty whenever other items are shown.
     """
 
     on_selection: Callable[[int], None] | None
+    on_excluded: Callable[[int], None] | None
+    history: History
 
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
@@ -73,6 +78,18 @@ class MapView(Protocol):
 
     def clear_selection(self) -> None:
         """Select nothing."""
+
+    def excluded(self) -> NDArray[np.bool_]:
+        """Return the (n,) mask of items taken out of the map."""
+
+    def exclude_selected(self) -> None:
+        """Take the selected items out of the map; nothing is deleted."""
+
+    def include_all(self) -> None:
+        """Take excluded items back in."""
+
+    def set_select_mode(self, how: str) -> None:
+        """Choose what a box, lasso or click does: "replace", "add", ..."""
 
     def set_tool(self, tool: str) -> None:
         """Choose what a drag does: "pan", "box" or "lasso"."""

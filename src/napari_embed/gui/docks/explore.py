@@ -40,6 +40,12 @@ TOOLS = (
     ("box", "Box", "Drag a rectangle around points (B). Shift adds, Alt takes away"),
     ("lasso", "Lasso", "Drag around points (L). Shift adds, Alt takes away"),
 )
+MODES = (
+    ("replace", "New selection"),
+    ("add", "Add"),
+    ("subtract", "Subtract"),
+    ("intersect", "Intersect"),
+)
 
 
 class ExplorePanel(Panel):
@@ -149,6 +155,7 @@ class ExplorePanel(Panel):
             actions.addWidget(made, 1)
         card.body.addLayout(tools)
         card.body.addLayout(actions)
+        card.body.addLayout(self._build_history())
         self.pager = Pager()
         layout = self.pager.layout()
         if layout is not None:
@@ -160,6 +167,33 @@ class ExplorePanel(Panel):
         card.body.addWidget(self.no_images)
         self.selection_card = card
         return card
+
+    def _build_history(self) -> QHBoxLayout:
+        """Make the row of selection mode, undo, redo and exclude."""
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        self.mode = self._combo(
+            "What a box or lasso does without a key; Shift adds, Alt takes away"
+        )
+        for how, text in MODES:
+            self.mode.addItem(text, how)
+        self.mode.activated.connect(
+            lambda _i: self.controller.set_select_mode(self.mode.currentData())
+        )
+        row.addWidget(self.mode, 2)
+        for text, method in (
+            ("Undo", "undo"),
+            ("Redo", "redo"),
+            ("Exclude", "exclude_selected"),
+        ):
+            made = button(text, getattr(self.controller, method))
+            made.setProperty("compact", "true")
+            self.actions[method] = made
+            row.addWidget(made, 1)
+        self.actions["exclude_selected"].setToolTip(
+            "Take the selected items out of the map; nothing is deleted (X)"
+        )
+        return row
 
     def _follow_others(self) -> None:
         """Follow the link (it comes and goes with the map) and the KL divergence."""
@@ -226,6 +260,8 @@ class ExplorePanel(Panel):
         nowhere = new.project.n_items - new.n_loaded if new.project else 0
         if nowhere > 0:
             words.insert(2, f"{nowhere:,} not on the map")
+        if new.n_excluded:
+            words.insert(2, f"{new.n_excluded:,} excluded")
         self.status.setText(", ".join(words))
 
     def _show_choice(self, new: ViewState) -> None:
@@ -288,8 +324,21 @@ class ExplorePanel(Panel):
             f"{new.n_selected:,} selected" if some else "nothing selected",
             "heading" if some else "muted",
         )
-        for method in ("clear_selection", "hide_selected", "isolate_selected"):
+        for method in (
+            "clear_selection",
+            "hide_selected",
+            "isolate_selected",
+            "exclude_selected",
+        ):
             self.actions[method].setEnabled(some)
+        for method, what, key in (
+            ("undo", new.undo_label, "Ctrl+Z"),
+            ("redo", new.redo_label, "Ctrl+Shift+Z"),
+        ):
+            self.actions[method].setEnabled(bool(what))
+            tip = f"{method.capitalize()}: {what} ({key})" if what else f"({key})"
+            self.actions[method].setToolTip(tip)
+        self.mode.setCurrentIndex(max(self.mode.findData(new.select_mode), 0))
         self.actions["show_all"].setEnabled(new.n_drawn < new.n_loaded)
         index = [name for name, _, _ in TOOLS].index(new.tool)
         chosen = self.tools.button(index)

@@ -127,9 +127,8 @@ class HookedPoints(Points):
         return {}
 
     def remove_selected(self) -> None:
-        """Ask for the selected items to be excluded; no point is removed."""
-        if self.n_selected:
-            self.signals.exclude_requested.emit()
+        """Exclude the selected items; no point is removed."""
+        self.exclude_selected()
 
     @property
     def displayed_axes(self) -> tuple[int, ...]:

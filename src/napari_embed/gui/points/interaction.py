@@ -191,7 +191,8 @@ class Interaction:
         """
         matrix = self._require_matrix() if matrix is None else matrix
         inside = geometry.in_box(self._xyz, matrix, corner, opposite)
-        self._select_inside(inside, how)
+        with self.history.step("box"):
+            self._select_inside(inside, how)
 
     def select_lasso(
         self,
@@ -206,7 +207,8 @@ class Interaction:
         """
         matrix = self._require_matrix() if matrix is None else matrix
         inside = geometry.in_polygon(self._xyz, matrix, vertices)
-        self._select_inside(inside, how)
+        with self.history.step("lasso"):
+            self._select_inside(inside, how)
 
     def _select_inside(self, inside: BoolMask, how: tools.How) -> None:
         if self.pickable is not None:
@@ -231,6 +233,17 @@ class Interaction:
             self.signals.drawn_changed.emit(n_drawn)
 
     # -- tools
+
+    @property
+    def select_mode(self) -> tools.How:
+        """What a box, lasso or click does when no key is held, "replace" at first."""
+        return self._select_mode
+
+    @select_mode.setter
+    def select_mode(self, how: tools.How) -> None:
+        if how not in tools.MODES:
+            raise InputError(f"select_mode is {how!r}, expected one of {tools.MODES}.")
+        self._select_mode = how
 
     @property
     def tool(self) -> str:

@@ -21,9 +21,9 @@ from . import geometry, tools
 from .appearance import Appearance
 from .hooks import HookedPoints, register_visual
 from .interaction import Interaction
+from .marking import Marking
 from .ordering import shuffled_order
 from .relay import Relay
-from .selection import MaskSelection, as_mask
 
 __all__ = ["EmbeddingPoints", "PointsSignals"]
 
@@ -39,12 +39,12 @@ class PointsSignals(SignalGroup):
     positions_changed = Signal()
     clicked = Signal(int)
     hovered = Signal(int)
-    exclude_requested = Signal()
+    excluded_changed = Signal()
     tool_changed = Signal(str)
     drawn_changed = Signal(int)
 
 
-class EmbeddingPoints(Appearance, Interaction, HookedPoints):
+class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
     """A map of items as points.
 
     Parameters
@@ -96,10 +96,9 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         self._xyz = np.zeros((n, 3), np.float32)
         self._bounds = np.full((2, 3), np.nan, np.float32)
         self._finite: BoolMask | None = None
-        self._visible_points: BoolMask | None = None
-        self._pickable: tuple[BoolMask | None] | None = None
         self._is_2d = True
         self._tool = "pan"
+        self._select_mode: tools.How = "replace"
         self._last_select_tool = "lasso"
         self._dragging = False
         self._drawn = n
@@ -108,8 +107,7 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         self._order = shuffled_order(n)
         self._relay = Relay()
         self._reported = -1
-        self._selection = MaskSelection(n)
-        self._selection.events.items_changed.connect(self._on_selection_changed)
+        self._set_up_marking(n)
         self._set_up_appearance(n)
 
     # -- positions
@@ -213,148 +211,6 @@ class EmbeddingPoints(Appearance, Interaction, HookedPoints):
         if self._link is not None:
             self._link.positions_changed()
             self._link.state_changed()
-
-    # -- selection
-
-    @property
-    def selected_data(self) -> MaskSelection:
-        """Selected ids, with the interface of napari's selection."""
-        return self._selection
-
-    @selected_data.setter
-    def selected_data(self, selected: Any) -> None:
-        self._selection.replace_selection(selected)
-
-    @property
-    def mask(self) -> BoolMask:
-        """Selected points as a read-only mask, bool (n,)."""
-        return self._selection.mask
-
-    @property
-    def n_selected(self) -> int:
-        """Number of selected points."""
-        return len(self._selection)
-
-    def selected_ids(self) -> npt.NDArray[np.intp]:
-        """Return the selected ids in ascending order."""
-        return self._selection.ids()
-
-    def select(self, ids: Any, how: tools.How = "replace") -> None:
-        """Change the selection.
-
-        Parameters
-        ----------
-        ids : array-like of int, or mask bool (n,)
-            Hidden points may be selected in this way.
-        how : {"replace", "add", "subtract", "intersect", "toggle"}
-            What to do with the points given.
-        """
-        given, now = as_mask(ids, self._n), self._selection.mask
-        if how == "replace":
-            pass
-        elif how == "add":
-            given |= now
-        elif how == "subtract":
-            given = now & ~given
-        elif how == "intersect":
-            given &= now
-        elif how == "toggle":
-            given ^= now
-        else:
-            raise InputError(
-                f"how is {how!r}, expected replace, add, subtract, intersect or toggle."
-            )
-        self._selection.set_mask(given)
-
-    def clear_selection(self) -> None:
-        """Select nothing."""
-        self._selection.clear()
-
-    def invert_selection(self) -> None:
-        """Select the visible points that are not selected, and only these."""
-        mask = ~self._selection.mask
-        if self.pickable is not None:
-            mask &= self.pickable
-        self._selection.set_mask(mask)
-
-    def select_all(self) -> None:
-        """Select all visible points, or none if they all are."""
-        pickable = self.pickable
-        mask = np.ones(self._n, bool) if pickable is None else pickable.copy()
-        if np.array_equal(mask, self._selection.mask):
-            mask[:] = False
-        self._selection.set_mask(mask)
-
-    def _on_selection_changed(self) -> None:
-        self._state_changed()
-        self.signals.selection_changed.emit()
-
-    # -- visibility
-
-    @property
-    def visible_mask(self) -> BoolMask:
-        """Points that are not hidden, read-only bool (n,)."""
-        if self._visible_points is None:
-            return np.broadcast_to(np.True_, self._n)
-        view = self._visible_points.view()
-        view.flags.writeable = False
-        return view
-
-    @property
-    def n_visible(self) -> int:
-        """Number of points that are not hidden."""
-        return (
-            self._n if self._visible_points is None else int(self._visible_points.sum())
-        )
-
-    def set_visible(self, mask: Any) -> None:
-        """Show these points and hide all others; the selection stays as it is.
-
-        Parameters
-        ----------
-        mask : mask bool (n,), or array-like of int
-            Points to show.
-        """
-        shown = as_mask(mask, self._n)
-        self._visible_points = None if shown.all() else shown
-        self._pickable = None
-        self._state_changed()
-        self.signals.visibility_changed.emit()
-
-    def show_all(self) -> None:
-        """Hide nothing."""
-        self.set_visible(np.ones(self._n, bool))
-
-    def hide_selected(self) -> None:
-        """Hide the selected points and deselect them."""
-        if self.n_selected:
-            shown = self.visible_mask & ~self.mask
-            self.clear_selection()
-            self.set_visible(shown)
-
-    def isolate_selected(self) -> None:
-        """Show only the selected points, which stay selected."""
-        if self.n_selected:
-            self.set_visible(self.visible_mask & self.mask)
-
-    @property
-    def shown(self) -> BoolMask:
-        """The name in napari for :attr:`visible_mask`."""
-        return self.visible_mask
-
-    @shown.setter
-    def shown(self, shown: Any) -> None:
-        if self._ready:
-            self.set_visible(np.broadcast_to(np.asarray(shown, bool), self._n))
-
-    @property
-    def pickable(self) -> BoolMask | None:
-        """Points that are visible and have a place; None means all."""
-        if self._pickable is None:
-            parts = [m for m in (self._visible_points, self._finite) if m is not None]
-            both = parts[0] & parts[-1] if parts else None
-            self._pickable = (both,)
-        return self._pickable[0]
 
     # -- features
 

@@ -7,12 +7,14 @@ mask: every change, however large, is one numpy operation and one event.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from psygnal.containers import Selection
+from psygnal.containers._selection import SelectionEvents
 
 from napari_embed.errors import InputError
 
@@ -20,6 +22,13 @@ __all__ = ["EVENT_IDS_MAX", "MaskSelection", "as_mask"]
 
 EVENT_IDS_MAX = 10_000
 """Changes of more ids than this are announced with empty tuples (read ``mask``)."""
+
+RELAY_IDS_MAX = 5_000
+"""Above this many selected ids, listeners to the whole event group hear nothing.
+
+napari's features table is one; it selects its rows one by one in quadratic time, 18 s
+for 50,000 of them.
+"""
 
 BoolMask = npt.NDArray[np.bool_]
 
@@ -66,6 +75,20 @@ def as_mask(ids: Any, n_items: int) -> BoolMask:
     return mask
 
 
+@contextmanager
+def _group_is_silent(events: SelectionEvents) -> Iterator[None]:
+    """Keep listeners to the whole group out; those to a single signal hear it."""
+    group = events.all
+    if not len(group):
+        yield
+        return
+    group._disconnect_relay()
+    try:
+        yield
+    finally:
+        group._connect_relay()
+
+
 class MaskSelection(Selection[int]):
     """Selected item ids with the interface of napari's selection.
 
@@ -80,12 +103,18 @@ class MaskSelection(Selection[int]):
         Ids run from 0 to ``n_items - 1``.
     ids : array-like, optional
         Ids or mask selected from the start.
+
+    Attributes
+    ----------
+    recorder : callable or None
+        Called with the mask of changed ids before the events of a change.
     """
 
     def __init__(self, n_items: int, ids: Any = ()) -> None:
         self._mask: BoolMask = as_mask(ids, n_items)
         self._count = int(np.count_nonzero(self._mask))
         self.version = 0
+        self.recorder: Callable[[BoolMask], None] | None = None
         super().__init__(())
 
     # -- what psygnal's base class would do on a Python set
@@ -125,7 +154,13 @@ class MaskSelection(Selection[int]):
         self._mask = mask
         self._count = int(np.count_nonzero(mask))
         self.version += 1
-        self._emit_change(added, removed)
+        if self.recorder is not None:
+            self.recorder(changed)
+        if self._count > RELAY_IDS_MAX:
+            with _group_is_silent(self.events):
+                self._emit_change(added, removed)
+        else:
+            self._emit_change(added, removed)
         return True
 
     def _in_range(self, value: object) -> bool:

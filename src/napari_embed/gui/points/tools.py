@@ -14,10 +14,20 @@ import numpy as np
 if TYPE_CHECKING:
     from .layer import EmbeddingPoints
 
-__all__ = ["KEYS", "TOOLS", "How", "bind_keys", "click_only", "drag_or_click", "how_of"]
+__all__ = [
+    "KEYS",
+    "MODES",
+    "TOOLS",
+    "How",
+    "bind_keys",
+    "click_only",
+    "drag_or_click",
+    "how_of",
+]
 
 How = Literal["replace", "add", "subtract", "intersect", "toggle"]
 TOOLS = ("pan", "box", "lasso")
+MODES: tuple[How, ...] = ("replace", "add", "subtract", "intersect")
 
 CLICK_PIXELS = 4.0
 """A press that moves less than this is a click."""
@@ -42,11 +52,12 @@ def click(layer: EmbeddingPoints, position: np.ndarray, modifiers: Any) -> None:
     On the background everything is deselected, unless a key is held.
     """
     item = layer.pick((position[0], position[1]))
-    how = how_of(modifiers)
+    held = how_of(modifiers) != "replace"
     if item >= 0:
-        layer.select([item], how="replace" if how == "replace" else "toggle")
+        with layer.history.step("click"):
+            layer.select([item], how="toggle" if held else layer.select_mode)
         layer.signals.clicked.emit(item)
-    elif how == "replace":
+    elif not held and layer.select_mode == "replace":
         layer.clear_selection()
 
 
@@ -77,6 +88,8 @@ def drag_or_click(layer: EmbeddingPoints, event: Any) -> Generator[None, None, N
     # versions also zoom when Alt is held.
     matrix = layer.canvas_matrix()
     how, modifiers = how_of(event.modifiers), tuple(event.modifiers)
+    if how == "replace":
+        how = layer.select_mode
     layer.begin_drag()
     yield
     while event.type == "mouse_move" and layer.dragging:
@@ -154,6 +167,21 @@ def _fit(layer: EmbeddingPoints) -> None:
     layer.fit_view()
 
 
+def _undo(layer: EmbeddingPoints) -> None:
+    """Take back the last selection, hiding or exclusion."""
+    layer.undo()
+
+
+def _redo(layer: EmbeddingPoints) -> None:
+    """Make what was taken back again."""
+    layer.redo()
+
+
+def _exclude(layer: EmbeddingPoints) -> None:
+    """Exclude the selected items from the map; nothing is deleted."""
+    layer.exclude_selected()
+
+
 def _select_all(layer: EmbeddingPoints) -> None:
     """Select all visible points, or none if they are."""
     layer.select_all()
@@ -168,12 +196,15 @@ KEYS = {
     "Shift-H": _show_all,
     "O": _isolate,
     "F": _fit,
+    "X": _exclude,
+    "Control-Z": _undo,
+    "Control-Shift-Z": _redo,
     # napari's own versions of these build a Python set of all points.
     "A": _select_all,
     "Shift-A": _select_all,
     "Control-A": _select_all,
 }
-"""Keys bound on the layer; Delete, Backspace and 1 are napari's and mean exclude."""
+"""Keys bound on the layer; Delete, Backspace and 1, which are napari's, exclude too."""
 
 
 def bind_keys(layer_class: Any) -> None:

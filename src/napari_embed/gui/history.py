@@ -1,0 +1,207 @@
+"""Undo and redo of what the user selected, hid or excluded, in bounded memory. No Qt.
+
+One history serves a map: its layer records selections, the controller what is hidden.
+Masks are kept as the ids that changed or as packed bits, whichever is smaller.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+from psygnal import Signal
+
+__all__ = ["MOST_BYTES", "MOST_STEPS", "History", "MaskChange", "PackedMask"]
+
+MOST_BYTES = 64 * 2**20
+"""Memory of all steps together: a hundred steps that change half of 5M points."""
+
+MOST_STEPS = 500
+
+BoolMask = NDArray[np.bool_]
+
+
+class MaskChange:
+    """Which items of a mask changed; applied twice it changes nothing.
+
+    Parameters
+    ----------
+    changed : ndarray of bool, shape (n,)
+    """
+
+    def __init__(self, changed: BoolMask) -> None:
+        self._n = len(changed)
+        count = int(np.count_nonzero(changed))
+        self._ids: NDArray[np.int32] | None = None
+        self._bits: NDArray[np.uint8] | None = None
+        if 4 * count <= self._n // 8:
+            self._ids = np.flatnonzero(changed).astype(np.int32)
+        else:
+            self._bits = np.packbits(changed)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken."""
+        return 100 + sum(a.nbytes for a in (self._ids, self._bits) if a is not None)
+
+    def flip(self, mask: BoolMask) -> BoolMask:
+        """Return a new mask (n,) with the changed items turned over."""
+        if self._ids is not None:
+            flipped = mask.copy()
+            flipped[self._ids] ^= True
+            return flipped
+        assert self._bits is not None
+        return mask ^ np.unpackbits(self._bits, count=self._n).view(bool)
+
+
+class PackedMask:
+    """A mask in an eighth of its memory; None stays None."""
+
+    def __init__(self, mask: BoolMask | None) -> None:
+        self._n = 0 if mask is None else len(mask)
+        self._bits = None if mask is None else np.packbits(mask)
+
+    @property
+    def nbytes(self) -> int:
+        """Memory taken."""
+        return 100 + (0 if self._bits is None else self._bits.nbytes)
+
+    def unpack(self) -> BoolMask | None:
+        """Return the mask (n,) as it was."""
+        if self._bits is None:
+            return None
+        return np.unpackbits(self._bits, count=self._n).view(bool)
+
+
+@dataclass
+class _Step:
+    """What one wish of the user changed, in order."""
+
+    label: str
+    edits: list[tuple[Callable[[], None], Callable[[], None]]] = field(
+        default_factory=list
+    )
+    nbytes: int = 0
+
+
+class History:
+    """Steps that can be undone and redone.
+
+    Whoever changes something calls `record` with two functions that take the change
+    back and make it again. What is recorded inside ``with step(label)`` is one step.
+    Nothing is recorded while a step is being undone or redone.
+
+    Parameters
+    ----------
+    most_bytes, most_steps
+        The oldest steps are forgotten beyond either.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, *, most_bytes: int = MOST_BYTES, most_steps: int = MOST_STEPS
+    ) -> None:
+        self._most_bytes, self._most_steps = most_bytes, most_steps
+        self._done: deque[_Step] = deque()
+        self._undone: list[_Step] = []
+        self._open: _Step | None = None
+        self._replaying = False
+
+    @property
+    def undo_label(self) -> str:
+        """What `undo` would take back, "" for nothing."""
+        return self._done[-1].label if self._done else ""
+
+    @property
+    def redo_label(self) -> str:
+        """What `redo` would make again, "" for nothing."""
+        return self._undone[-1].label if self._undone else ""
+
+    @property
+    def nbytes(self) -> int:
+        """Memory of all steps."""
+        return sum(s.nbytes for s in (*self._done, *self._undone))
+
+    def __len__(self) -> int:
+        return len(self._done)
+
+    @contextmanager
+    def step(self, label: str) -> Iterator[None]:
+        """Make one step of all that is recorded inside; the outermost label counts."""
+        if self._open is not None:
+            yield
+            return
+        self._open = _Step(label)
+        try:
+            yield
+        finally:
+            step, self._open = self._open, None
+            if step.edits:
+                self._add(step)
+
+    def record(
+        self,
+        label: str,
+        undo: Callable[[], None],
+        redo: Callable[[], None],
+        *,
+        nbytes: int = 100,
+    ) -> None:
+        """Take note of a change that has been made."""
+        if self._replaying:
+            return
+        step = self._open if self._open is not None else _Step(label)
+        step.edits.append((undo, redo))
+        step.nbytes += nbytes
+        if self._open is None:
+            self._add(step)
+
+    def _add(self, step: _Step) -> None:
+        self._undone.clear()
+        self._done.append(step)
+        total = sum(s.nbytes for s in self._done)
+        while len(self._done) > 1 and (
+            total > self._most_bytes or len(self._done) > self._most_steps
+        ):
+            total -= self._done.popleft().nbytes
+        self.changed.emit()
+
+    def undo(self) -> str:
+        """Take the last step back; return its label, "" if there is none."""
+        if not self._done or self._replaying:
+            return ""
+        step = self._done.pop()
+        self._replay([undo for undo, _ in reversed(step.edits)])
+        self._undone.append(step)
+        self.changed.emit()
+        return step.label
+
+    def redo(self) -> str:
+        """Make the step that was taken back last again; return its label."""
+        if not self._undone or self._replaying:
+            return ""
+        step = self._undone.pop()
+        self._replay([redo for _, redo in step.edits])
+        self._done.append(step)
+        self.changed.emit()
+        return step.label
+
+    def _replay(self, calls: list[Callable[[], None]]) -> None:
+        self._replaying = True
+        try:
+            for call in calls:
+                call()
+        finally:
+            self._replaying = False
+
+    def clear(self) -> None:
+        """Forget every step, as when other points are shown."""
+        if self._done or self._undone:
+            self._done.clear()
+            self._undone.clear()
+            self.changed.emit()
