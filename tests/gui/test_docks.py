@@ -505,7 +505,26 @@ def test_delete_deletes_nothing_and_says_why(window):
     assert window.state.message is None
     layer.remove_selected()
     assert len(layer.data) == N
-    assert window.state.message.text.startswith("Points cannot be deleted")
+    assert window.state.message.text.startswith("3 items excluded")
+    assert (window.state.n_excluded, window.state.n_drawn) == (3, N - 3)
+    undo = window.panels.explore.actions["undo"]
+    assert "exclude" in undo.toolTip()
+    undo.click()
+    assert window.state.message is None
+    assert (window.state.n_excluded, window.state.n_selected) == (0, 3)
+    window.panels.explore.actions["redo"].click()
+    window.controller.include_all()
+    assert window.state.n_drawn == N
+
+
+def test_a_selection_mode_is_chosen_without_a_key(window):
+    window.open()
+    panel = window.panels.explore
+    for how in ("add", "subtract", "intersect", "replace"):
+        panel.mode.setCurrentIndex(panel.mode.findData(how))
+        panel.mode.activated.emit(panel.mode.currentIndex())
+        assert window.panels.session.map.layer.select_mode == how
+        assert window.state.select_mode == how
 
 
 def test_the_window_is_named_after_the_project(window):
