@@ -11,7 +11,7 @@ from PIL import Image
 
 from napari_embed.arrays import Projection
 from napari_embed.engine.positions import PositionsBuffer
-from napari_embed.errors import StoreError
+from napari_embed.errors import InputError, StoreError
 from napari_embed.gui.background import Background
 from napari_embed.gui.opening import project_path
 from napari_embed.gui.settings import RecentProjects
@@ -155,9 +155,74 @@ def test_numbers_colour_by_a_colormap(tmp_path: Path) -> None:
         v for n, v in reversed(desk.map.calls) if n == "values"
     )
     assert shown.tolist() == [float(i) for i in range(60)]
-    assert (colormap, limits) == ("magma", (0.0, 59.0))
+    assert colormap == "magma"
+    assert limits == pytest.approx((0.59, 58.41))  # 1st and 99th percentile
     desk.controller.color_by(None)
     assert desk.map.names()[-2:] == ["plain", "visible"]
+
+
+def test_limits_of_numbers_are_chosen_and_kept(tmp_path: Path) -> None:
+    values = {
+        "score": [float(i) if i % 10 else float("nan") for i in range(60)],
+        "kind": ["a", "b"] * 30,
+    }
+    desk = Desk(tmp_path, projections=dict(MAPS), values=values)
+    desk.controller.open_path(desk.path)
+    desk.controller.color_by("score")
+    coloring = desk.controller.coloring
+    assert coloring.extent == (1.0, 59.0)
+    assert (coloring.n_missing, coloring.histogram.sum()) == (6, 54)
+    desk.controller.set_color_limits((10.0, 20.0))
+    assert desk.map.calls[-1][1][2] == (10.0, 20.0)
+    for wrong in ((5.0, 5.0), (9.0, 1.0), (0.0, float("inf"))):
+        with pytest.raises(InputError, match="smaller one first"):
+            desk.controller.set_color_limits(wrong)
+    desk.controller.color_by("kind")
+    desk.controller.color_by("score")
+    assert desk.state.color_limits == (10.0, 20.0)
+    desk.controller.set_color_limits(None)
+    assert desk.state.color_limits == coloring.limits
+    desk.controller.set_hidden_classes((-1,))  # what has no number
+    assert desk.state.n_drawn == 54
+    assert not desk.map.visible[::10].any()
+
+
+def test_chosen_colours_are_kept_from_column_to_column(opened: Desk) -> None:
+    opened.project.values["other"] = ["x", "y"] * 30
+    opened.controller.open_path(opened.path)
+    red = (1.0, 0.0, 0.0, 1.0)
+    before = opened.controller.coloring.palette.copy()
+    version = opened.state.color_version
+    opened.controller.set_class_color(1, red)
+    assert opened.state.color_version > version
+    opened.controller.color_by("other")
+    assert not (opened.controller.coloring.palette == red).all(axis=1).any()
+    opened.controller.color_by("label")
+    assert tuple(opened.controller.coloring.palette[1]) == red
+    opened.controller.open_path(opened.path)
+    assert tuple(opened.controller.coloring.palette[1]) == red
+    opened.controller.reset_class_colors()
+    assert np.array_equal(opened.controller.coloring.palette, before)
+    opened.controller.color_by("label")
+    assert np.array_equal(opened.controller.coloring.palette, before)
+
+
+def test_empty_cells_are_missing_not_a_class(tmp_path: Path) -> None:
+    labels = ["cat", "", None, "  ", "dog", "cat"] * 10
+    numbers = [1, None, 3, 1, 1, 3] * 10
+    values = {"label": labels, "kind": numbers}
+    desk = Desk(tmp_path, projections=dict(MAPS), values=values)
+    desk.project.column_values = lambda name: np.array(values[name], dtype=float)
+    desk.controller.open_path(desk.path)
+    coloring = desk.controller.coloring
+    assert (coloring.names, coloring.counts) == (("cat", "dog"), (20, 10))
+    assert coloring.n_missing == 30
+    assert coloring.codes[:6].tolist() == [0, -1, -1, -1, 1, 0]
+    desk.controller.set_hidden_classes((-1,))
+    assert desk.state.n_drawn == 30
+    desk.controller.color_by("kind")
+    coloring = desk.controller.coloring
+    assert (coloring.names, coloring.counts) == (("1", "3"), (30, 20))
 
 
 def test_an_unlabelled_label_column_colours_nothing(tmp_path: Path) -> None:

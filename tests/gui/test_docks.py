@@ -293,17 +293,50 @@ def test_explore_chooses_map_colours_and_tools(window):
     window.settle(lambda: window.state.color_kind == "number")
     assert panel.legend.isHidden()
     assert shown(panel.colormap)
-    assert (panel.range.low.text(), panel.range.high.text()) == ("0", "59")
-    assert panel.range.minimumSizeHint().width() < 200
-    panel.range.resize(256, 30)
-    bar = panel.range.grab().toImage()
-    ends = (bar.pixelColor(0, 5), bar.pixelColor(bar.width() - 1, 5))
-    assert [c.getRgb()[:3] for c in ends] == [(68, 1, 84), (253, 231, 36)]  # viridis
+    assert shown(panel.numbers)
+    assert panel.numbers.minimumSizeHint().width() < 330
+    bars = panel.numbers.bars
+    bars.resize(256, bars.height())
+    picture = bars.grab().toImage()
+    at = (2, picture.width() - 4)
+    ends = [picture.pixelColor(x, picture.height() - 5) for x in at]
+    assert [c.getRgb()[:3] for c in ends] == [(68, 1, 84), (253, 231, 37)]  # viridis
     for index, tool in enumerate(("pan", "box", "lasso")):
         panel.tools.button(index).click()
         assert layer.tool == tool
     layer.tool = "pan"  # as its own key does
     assert panel.tools.button(0).isChecked()
+
+
+def test_hidden_classes_can_be_neither_picked_nor_surrounded(window, rng):
+    window.open()
+    panel, layer = window.panels.explore, window.panels.session.map.layer
+    window.settle(lambda: layer.canvas_matrix() is not None)
+    codes = window.controller.coloring.codes
+    all_over = np.array([[-1e4, -1e4], [1e4, -1e4], [1e4, 1e4], [-1e4, 1e4]])
+    for name in ("tsne-3d", "tsne-2d"):
+        window.controller.show_projection(name)
+        window.settle(lambda n=name: window.state.projection.name == n)
+        hidden = int(rng.integers(3))
+        panel.legend.model.toggle(hidden)
+        panel.legend._tell()
+        window.settle(lambda: layer.canvas_matrix() is not None)
+        layer.select_lasso(all_over)
+        assert np.array_equal(layer.mask, codes != hidden)
+        layer.clear_selection()
+        layer.select_box(all_over[0], all_over[2])
+        assert np.array_equal(layer.mask, codes != hidden)
+        layer.invert_selection()
+        assert not layer.mask.any()
+        xyz = np.column_stack([layer._xyz, np.ones(N)]) @ layer.canvas_matrix()
+        at = xyz[:, :2] / xyz[:, 3:]
+        picked = [layer.pick(place) for place in at[codes == hidden]]
+        assert all(item < 0 or codes[item] != hidden for item in picked)
+        panel.legend._show_all()
+        # Shown again, they can be picked: each at its own place, or one in front of it.
+        again = [layer.pick(place) for place in at[codes == hidden]]
+        assert any(item >= 0 and codes[item] == hidden for item in again)
+        window.controller.clear_selection()
 
 
 def test_explore_selection_reaches_images_and_legend(window):
@@ -486,8 +519,15 @@ def test_items_without_a_place_are_counted(window):
     positions[:2] = np.nan
     window.open()
     assert window.panels.explore.status.text() == (
-        "58 of 58 shown, 0 selected, 2 not on the map, tsne-3d"
+        "58 shown, 0 selected, 2 without a place"
     )
+    rows = window.panels.explore.legend.table.lines
+    assert sorted(row.count for row in rows) == [19, 19, 20]
+    assert window.panels.explore.legend.model.counts.sum() == 58
+    window.controller.show_projection("tsne-2d")  # there all have one
+    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    counts = [row.count for row in window.panels.explore.legend.table.lines]
+    assert counts == [20, 20, 20]
 
 
 def test_selecting_updates_the_status_bar(window):

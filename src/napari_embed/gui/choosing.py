@@ -93,9 +93,15 @@ class Choosing:
 
     def _visible(self) -> NDArray[np.bool_]:
         visible = self._placed & ~self._hidden_points
-        coloring = self._coloring
-        if coloring is not None and self._hidden_classes and coloring.codes.size:
-            visible &= ~np.isin(coloring.codes, list(self._hidden_classes))
+        coloring, hidden = self._coloring, self._hidden_classes
+        if coloring is None or not hidden:
+            return visible
+        if coloring.kind == "category":
+            shown = np.ones(len(coloring.names) + 1, dtype=bool)
+            shown[list(hidden)] = False  # -1, the missing, is the last
+            visible &= shown[coloring.codes]
+        elif -1 in hidden:
+            visible &= ~coloring.missing()
         return visible
 
     def _push_visible(self) -> None:
@@ -112,7 +118,7 @@ class Choosing:
         self.update(n_drawn=int(np.count_nonzero(visible)))
 
     def set_hidden_classes(self, codes: Iterable[int]) -> None:
-        """Hide exactly these classes."""
+        """Hide exactly these classes; -1 is what has no class or no value."""
         codes = frozenset(codes)
         label = "hide classes" if codes - self._hidden_classes else "show classes"
         self._hide(label, self._hidden_points, codes)

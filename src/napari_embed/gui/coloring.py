@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,9 @@ __all__ = [
 ]
 
 MOST_CLASSES_OF_NUMBERS = 64
+PERCENTILES = (1.0, 99.0)
+"""Between these lie the colours of numbers at first: a few outliers do not count."""
+BINS = 64
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,12 @@ class Coloring:
     values
         (n,) float32; empty for classes.
     limits
+        Values in the first and the last colour at first: the 1st and the 99th
+        percentile.
+    extent
         Smallest and largest finite value.
+    histogram
+        (64,) numbers of values between the two, in bins of equal width.
     """
 
     kind: str
@@ -50,6 +58,23 @@ class Coloring:
     counts: tuple[int, ...]
     values: NDArray[np.float32]
     limits: tuple[float, float]
+    extent: tuple[float, float] = (0.0, 1.0)
+    histogram: NDArray[np.int64] = field(
+        default_factory=lambda: np.zeros(BINS, np.int64)
+    )
+
+    @property
+    def n_missing(self) -> int:
+        """Items without a class or with a value that is not finite."""
+        if self.kind == "category":
+            return len(self.codes) - sum(self.counts)
+        return len(self.values) - int(self.histogram.sum())
+
+    def missing(self) -> NDArray[np.bool_]:
+        """Return (n,) which items have no class, or no finite value."""
+        if self.kind == "category":
+            return self.codes < 0
+        return ~np.isfinite(self.values)
 
 
 def column_info(name: str, dtype_text: str) -> ColumnInfo | None:
@@ -72,16 +97,31 @@ def read_coloring(project: Any, column: ColumnInfo) -> Coloring:
         codes, names = project.categories(column.name)
         return categories(codes, names)
     values = np.asarray(project.column_values(column.name))
-    if values.dtype.kind in "iu":
-        unique, codes = np.unique(values, return_inverse=True)
+    field_type = project.items(columns=[column.name], rows=slice(0, 0)).schema.types[0]
+    if "int" in str(field_type):
+        # With empty cells whole numbers arrive as floats with NaN.
+        empty = ~np.isfinite(values)
+        unique = np.unique(values[~empty])
         if len(unique) <= MOST_CLASSES_OF_NUMBERS:
-            return categories(codes, [str(v) for v in unique])
+            codes = np.where(empty, -1, np.searchsorted(unique, values))
+            return categories(codes, [str(int(v)) for v in unique])
     return numbers(values)
 
 
 def categories(codes: NDArray[Any], names: Sequence[str]) -> Coloring:
-    """Return the colouring of classes: codes (n,), -1 missing, and their names."""
+    """Return the colouring of classes: codes (n,), -1 missing, and their names.
+
+    An empty cell of a table may arrive as a class without a name; its items count as
+    missing.
+    """
     codes = np.asarray(codes, dtype=np.int32)
+    names = list(names)
+    empty = [i for i, name in enumerate(names) if not name.strip()]
+    if empty:
+        kept = [i for i in range(len(names)) if i not in empty]
+        new = np.full(len(names) + 1, -1, np.int32)
+        new[kept] = np.arange(len(kept), dtype=np.int32)
+        codes, names = new[codes], [names[i] for i in kept]
     counts = np.bincount(codes[codes >= 0], minlength=len(names))
     return Coloring(
         "category",
@@ -98,9 +138,14 @@ def numbers(values: NDArray[Any]) -> Coloring:
     """Return the colouring of numbers (n,)."""
     values = np.asarray(values, dtype=np.float32)
     finite = values[np.isfinite(values)]
-    limits = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
-    if limits[0] == limits[1]:
-        limits = (limits[0], limits[0] + 1.0)
+    extent = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
+    if extent[0] == extent[1]:
+        extent = (extent[0], extent[0] + 1.0)
+    limits = extent
+    if finite.size:
+        low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
+        limits = (low, high) if low < high else extent
+    histogram = np.histogram(finite, BINS, extent)[0]
     none = np.zeros(0, np.int32)
     palette = np.zeros((0, 4), np.float32)
-    return Coloring("number", none, palette, (), (), values, limits)
+    return Coloring("number", none, palette, (), (), values, limits, extent, histogram)

@@ -85,6 +85,7 @@ class Controller(Choosing, Showing):
         self._leaving: list[Any] = []  # projects that are being closed
         self._snapshot: Snapshot | None = None
         self._closed = False
+        self._tastes = {}
         self._show_nothing()
         self._follow_map()
         self.colors_settled = True  # no column is being read

@@ -7,18 +7,39 @@ differences through its `MapView`.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.errors import InputError
 from napari_embed.gui.background import Background
 from napari_embed.gui.coloring import Coloring, read_coloring
+from napari_embed.gui.legend import category_palette
 from napari_embed.gui.state import ProjectionInfo, ViewState
 from napari_embed.gui.views import MapView
 
 __all__ = ["Showing"]
+
+
+@dataclass
+class _Taste:
+    """What the user has chosen for a column; kept while the window is open."""
+
+    colors: dict[str, tuple[float, ...]] = field(default_factory=dict)
+    limits: tuple[float, float] | None = None
+
+
+def _palette(
+    coloring: Coloring, chosen: dict[str, tuple[float, ...]]
+) -> NDArray[np.float32]:
+    """Return the palette with the colours that were chosen for some names."""
+    palette = coloring.palette.copy()
+    for code, name in enumerate(coloring.names) if chosen else ():
+        if name in chosen:
+            palette[code] = chosen[name]
+    return palette
 
 
 class Showing:
@@ -31,6 +52,7 @@ class Showing:
     _map: MapView
     _background: Background
     _project: Any | None
+    _tastes: dict[tuple[str, str], _Taste]
 
     def _show_nothing(self) -> None:
         """Forget map, colours and what was hidden."""
@@ -44,6 +66,11 @@ class Showing:
     def coloring(self) -> Coloring | None:
         """The colours in use."""
         return self._coloring
+
+    @property
+    def placed(self) -> NDArray[np.bool_]:
+        """Which items have a place on the map, (n,); empty without a map."""
+        return self._placed
 
     # --- map -------------------------------------------------------------------
 
@@ -152,21 +179,51 @@ class Showing:
 
     def _colored(self, column: str | None, coloring: Coloring | None) -> None:
         self.colors_settled = True
-        self._coloring = coloring
         self._hidden_classes = frozenset()
-        kind = coloring.kind if coloring else "none"
+        taste = self._taste(column)
+        limits = (0.0, 1.0)
+        if coloring is not None:
+            coloring = replace(coloring, palette=_palette(coloring, taste.colors))
+            limits = taste.limits or coloring.limits
+        self._coloring = coloring
         self.update(
             color_column=column,
-            color_kind=kind,
-            color_limits=coloring.limits if coloring else (0.0, 1.0),
+            color_kind=coloring.kind if coloring else "none",
+            color_limits=limits,
             hidden_classes=frozenset(),
         )
         self._push_colors()
         self._push_visible()
 
+    def _taste(self, column: str | None) -> _Taste:
+        """Return what the user has chosen for a column of the open project."""
+        path = str(self.state.project.path) if self.state.project else ""
+        return self._tastes.setdefault((path, column or ""), _Taste())
+
     def set_colormap(self, name: str) -> None:
         """Choose the colours of numbers."""
         self.update(colormap=name)
+        self._push_colors()
+
+    def set_color_limits(self, limits: tuple[float, float] | None) -> None:
+        """Choose the numbers of the first and the last colour; None: as at first.
+
+        Raises
+        ------
+        InputError
+            If they are not finite, or not one below the other.
+        """
+        coloring = self._coloring
+        if coloring is None or coloring.kind != "number":
+            return
+        low, high = limits or coloring.limits
+        if not (np.isfinite(low) and np.isfinite(high) and low < high):
+            raise InputError(
+                f"The colours cannot go from {low:g} to {high:g}: give two numbers, "
+                "the smaller one first."
+            )
+        self._taste(self.state.color_column).limits = limits
+        self.update(color_limits=(float(low), float(high)))
         self._push_colors()
 
     def _push_colors(self) -> None:
@@ -184,14 +241,28 @@ class Showing:
             )
         else:
             self._map.color_by_values(
-                coloring.values, self.state.colormap, coloring.limits
+                coloring.values, self.state.colormap, self.state.color_limits
             )
 
     def set_class_color(self, code: int, rgba: Sequence[float]) -> None:
-        """Give a class another colour (RGBA in 0..1)."""
-        if self._coloring is None or not 0 <= code < len(self._coloring.palette):
+        """Give a class another colour (RGBA in 0..1), for as long as the window."""
+        coloring = self._coloring
+        if coloring is None or not 0 <= code < len(coloring.palette):
             return
-        palette = self._coloring.palette.copy()
+        name = coloring.names[code]
+        self._taste(self.state.color_column).colors[name] = tuple(rgba)
+        palette = coloring.palette.copy()
         palette[code] = rgba
+        self._recolor(palette)
+
+    def reset_class_colors(self) -> None:
+        """Give all classes the colours they had at first."""
+        if self._coloring is not None and self._coloring.kind == "category":
+            self._taste(self.state.color_column).colors.clear()
+            self._recolor(category_palette(len(self._coloring.names)))
+
+    def _recolor(self, palette: NDArray[np.float32]) -> None:
+        assert self._coloring is not None
         self._coloring = replace(self._coloring, palette=palette)
         self._push_colors()
+        self.update(color_version=self.state.color_version + 1)

@@ -156,6 +156,8 @@ class ViewState:
         Grows when positions of the same map were replaced.
     color_column, color_kind, color_limits
         What colours the points; limits are (low, high) for numbers.
+    color_version
+        Grows when classes got other colours.
     hidden_classes
         Codes of the classes that are hidden (-1: items without a class).
     n_loaded, n_drawn, n_selected, n_excluded
@@ -179,6 +181,7 @@ class ViewState:
     color_kind: Literal["none", "category", "number"] = "none"
     color_limits: tuple[float, float] = (0.0, 1.0)
     colormap: str = "viridis"
+    color_version: int = 0
     hidden_classes: frozenset[int] = frozenset()
     n_loaded: int = 0
     n_drawn: int = 0

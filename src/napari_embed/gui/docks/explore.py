@@ -20,14 +20,13 @@ from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
-    ColorBar,
     Sparkline,
     button,
     elided,
     label,
 )
 from napari_embed.gui.docks.style import GAP_PX, Colors
-from napari_embed.gui.legend import CategoryLegend, LegendModel
+from napari_embed.gui.legend import CategoryLegend, LegendModel, NumberLegend
 from napari_embed.gui.link import Pager
 from napari_embed.gui.state import ViewState
 
@@ -66,8 +65,16 @@ class ExplorePanel(Panel):
         self.legend.setMinimumHeight(150)
         self.legend.visibility_changed.connect(self.controller.set_hidden_classes)
         self.legend.color_changed.connect(self.controller.set_class_color)
+        self.legend.colors_reset.connect(self.controller.reset_class_colors)
         self._legend_codes: object = None
+        self._legend_placed: object = None
         column.addWidget(self.legend, 1)
+        self.numbers = NumberLegend()
+        self.numbers.limits_changed.connect(self.controller.set_color_limits)
+        self.numbers.missing_shown.connect(
+            lambda shown: self.controller.set_hidden_classes(() if shown else (-1,))
+        )
+        column.addWidget(self.numbers)
         column.addWidget(self._build_selection())
         self.rest = QWidget()  # takes the room of the legend where there is none
         self.rest.setSizePolicy(
@@ -97,12 +104,10 @@ class ExplorePanel(Panel):
         self.colormap.activated.connect(
             lambda _i: self.controller.set_colormap(self.colormap.currentText())
         )
-        self.range = ColorBar()
         form.addRow(label("Map"), self.projection)
         form.addRow(label("Colour by"), self.color)
         self.colormap_label = label("Colours")
         form.addRow(self.colormap_label, self.colormap)
-        form.addRow("", self.range)
         self.choice = form
         return form
 
@@ -248,23 +253,12 @@ class ExplorePanel(Panel):
         )
         if not has_map:
             return
-        self._show_choice(new)
+        self._show_choice(new, old)
         self._show_selection(new)
         self.spark.setVisible(self.controller.compute.live and bool(self.spark.points))
-        drawn, loaded = f"{new.n_drawn:,}", f"{new.n_loaded:,}"
-        words = [
-            f"{drawn} of {loaded} shown",
-            f"{new.n_selected:,} selected",
-            new.projection.title,  # type: ignore[union-attr]
-        ]
-        nowhere = new.project.n_items - new.n_loaded if new.project else 0
-        if nowhere > 0:
-            words.insert(2, f"{nowhere:,} not on the map")
-        if new.n_excluded:
-            words.insert(2, f"{new.n_excluded:,} excluded")
-        self.status.setText(", ".join(words))
+        self.status.setText(status_words(new))
 
-    def _show_choice(self, new: ViewState) -> None:
+    def _show_choice(self, new: ViewState, old: ViewState) -> None:
         names = [p.name for p in new.project.projections] if new.project else []
         shown = new.projection.name if new.projection else ""
         if shown not in names:  # still being computed, or cancelled
@@ -284,26 +278,39 @@ class ExplorePanel(Panel):
                 self.color.addItem(name or ONE_COLOR, name)
         self.color.setCurrentIndex(max(self.color.findData(new.color_column), 0))
         numbers = new.color_kind == "number"
-        for widget in (self.colormap, self.colormap_label, self.range):
+        for widget in (self.colormap, self.colormap_label, self.numbers):
             widget.setVisible(numbers)
         self.colormap.setCurrentText(new.colormap)
-        low, high = new.color_limits
-        if numbers:
-            self.range.show_range(new.colormap, low, high)
         self.legend.setVisible(new.color_kind == "category")
         self.rest.setVisible(new.color_kind != "category")
-        self._show_legend(new)
+        self._show_legend(new, old)
 
-    def _show_legend(self, new: ViewState) -> None:
+    def _show_legend(self, new: ViewState, old: ViewState) -> None:
         coloring = self.controller.coloring
-        if coloring is None or coloring.kind != "category":
+        if coloring is None:
             return
+        if coloring.kind == "number":
+            self.numbers.show_numbers(
+                coloring.histogram,
+                coloring.extent,
+                new.color_limits,
+                new.colormap,
+                n_missing=coloring.n_missing,
+                missing_hidden=-1 in new.hidden_classes,
+            )
+            return
+        placed = self.controller.placed
         if coloring.codes is not self._legend_codes:
-            self._legend_codes = coloring.codes
+            self._legend_codes, self._legend_placed = coloring.codes, placed
             self.legend.set_model(
-                LegendModel(coloring.codes, coloring.names, coloring.palette)
+                LegendModel(coloring.codes, coloring.names, coloring.palette, placed)
             )
             self._count_selected()
+        elif placed is not self._legend_placed:
+            self._legend_placed = placed
+            self.legend.set_placed(placed)
+        if new.color_version != old.color_version:
+            self.legend.set_palette(coloring.palette)
         model = self.legend.model
         if model is not None and model.hidden != new.hidden_classes:
             model.restore((new.hidden_classes, frozenset(), frozenset()))
@@ -344,3 +351,19 @@ class ExplorePanel(Panel):
         chosen = self.tools.button(index)
         if chosen is not None:
             chosen.setChecked(True)
+
+
+def status_words(state: ViewState) -> str:
+    """Return "900 of 1,000 shown, 12 selected, 3 without a place"."""
+    drawn, loaded = f"{state.n_drawn:,}", f"{state.n_loaded:,}"
+    words = [f"{drawn} shown" if drawn == loaded else f"{drawn} of {loaded} shown"]
+    words.append(f"{state.n_selected:,} selected")
+    nowhere = state.project.n_items - state.n_loaded if state.project else 0
+    if nowhere > 0:
+        words.append(f"{nowhere:,} without a place")
+    if state.n_excluded:
+        words.append(f"{state.n_excluded:,} excluded")
+    shown = state.projection
+    if shown is not None and shown.title != shown.name:
+        words.append(shown.title)
+    return ", ".join(words)

@@ -5,12 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 
-import numpy as np
-from napari.utils.colormaps import ensure_colormap
-from qtpy.QtCore import QPointF, QRect, QSize, Qt
+from qtpy.QtCore import QPointF, QSize, Qt
 from qtpy.QtGui import (
     QColor,
-    QImage,
     QPainter,
     QPaintEvent,
     QPalette,
@@ -36,7 +33,6 @@ from napari_embed.gui.summary import format_duration
 
 __all__ = [
     "Card",
-    "ColorBar",
     "Fold",
     "MessageBar",
     "ProgressLine",
@@ -263,44 +259,6 @@ class Fold(QWidget):
         self.content.setVisible(is_open)
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.toggle.setArrowType(arrow)
-
-
-class ColorBar(QWidget):
-    """The colours of numbers, with the smallest and the largest below."""
-
-    THICKNESS_PX = 10
-
-    def __init__(self) -> None:
-        super().__init__()
-        set_role(self, "plain")
-        self.low, self.high = label("", "muted"), label("", "muted")
-        ends = QHBoxLayout()
-        ends.addWidget(self.low)
-        ends.addStretch(1)
-        ends.addWidget(self.high)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(0, self.THICKNESS_PX + 2, 0, 0)
-        layout.addLayout(ends)
-        self._colormap = ""
-        self._image = QImage()
-
-    def show_range(self, colormap: str, low: float, high: float) -> None:
-        """Show a colour map by name and its limits."""
-        self.low.setText(f"{low:.4g}")
-        self.high.setText(f"{high:.4g}")
-        if colormap != self._colormap:
-            self._colormap = colormap
-            colors = ensure_colormap(colormap).map(np.linspace(0, 1, 256))
-            row = np.ascontiguousarray(colors[None, :, :3] * 255, dtype=np.uint8)
-            image = QImage(row.data, 256, 1, 3 * 256, QImage.Format.Format_RGB888)
-            self._image = image.copy()  # the array goes
-            self.update()
-
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802  Qt's name
-        """Draw the colours."""
-        painter = QPainter(self)
-        painter.drawImage(QRect(0, 0, self.width(), self.THICKNESS_PX), self._image)
-        painter.end()
 
 
 class Sparkline(QWidget):

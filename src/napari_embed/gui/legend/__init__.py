@@ -1,4 +1,4 @@
-"""The legend of a column of classes: colours, counts, hide, isolate, search."""
+"""The legends: classes with colours and counts to hide and search; numbers."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from typing import Any
 
 _HOME = {
     "CategoryLegend": "napari_embed.gui.legend.widget",
+    "NumberLegend": "napari_embed.gui.legend.numbers",
     "LegendModel": "napari_embed.gui.legend.model",
     "category_palette": "napari_embed.gui.legend.palettes",
 }
-__all__ = ["CategoryLegend", "LegendModel", "category_palette"]
+__all__ = ["CategoryLegend", "LegendModel", "NumberLegend", "category_palette"]
 
 
 def __getattr__(name: str) -> Any:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,6 +17,7 @@ MISSING = -1
 OTHER = -2
 TOP = 20
 LONGEST_NAME = 200
+NO_LABEL = "(no label)"
 RGBA = tuple[float, float, float, float]
 
 
@@ -46,6 +47,8 @@ class LegendModel:
         One per class. Plain text; cut at 200 characters for display.
     palette
         (m, 4) RGBA in 0..1; made if None.
+    placed
+        (n,) which items have a place on the map; only these are counted. All if None.
     """
 
     def __init__(
@@ -53,6 +56,7 @@ class LegendModel:
         codes: ArrayLike,
         names: Sequence[str],
         palette: ArrayLike | None = None,
+        placed: NDArray[np.bool_] | None = None,
     ):
         self.codes = np.asarray(codes)
         self.names = tuple(_shorten(str(name)) for name in names)
@@ -62,17 +66,10 @@ class LegendModel:
                 f"class {int(self.codes.max())} has no name; {m} names were given. "
                 "Give one name per class."
             )
-        colors = category_palette(m) if palette is None else np.array(palette, float)
-        if colors.shape != (m, 4):
-            raise InputError(
-                f"a palette of {m} classes has shape ({m}, 4); found {colors.shape}"
-            )
-        self.palette = colors.astype(np.float32)
+        self.set_palette(category_palette(m) if palette is None else palette)
         self._shifted = self.codes + 1
-        self.counts = self._count(None)
         self.selected = np.zeros(m + 1, dtype=np.int64)
-        order = np.argsort(-self.counts[1:], kind="stable")
-        self._order = [int(code) for code in order]
+        self.set_placed(placed)
         self.hidden: frozenset[int] = frozenset()
         self._before_isolation: frozenset[int] = frozenset()
         self._isolated: frozenset[int] = frozenset()
@@ -88,20 +85,30 @@ class LegendModel:
         """Classes that are folded into "other"."""
         return tuple(self._order[TOP:]) if len(self._order) > TOP + 1 else ()
 
+    def set_palette(self, palette: ArrayLike) -> None:
+        """Give all classes other colours, (m, 4) RGBA in 0..1."""
+        colors, m = np.array(palette, np.float32), len(self.names)
+        if colors.shape != (m, 4):
+            raise InputError(
+                f"a palette of {m} classes has shape ({m}, 4); found {colors.shape}"
+            )
+        self.palette = colors
+
+    def set_placed(self, placed: NDArray[np.bool_] | None) -> None:
+        """Count, and sort by, the items that have a place; (n,) mask, None for all."""
+        everywhere = placed is None or bool(placed.all())
+        self.counts = self._count(None if everywhere else placed)
+        order = np.argsort(-self.counts[1:], kind="stable")
+        self._order = [int(code) for code in order]
+
     def set_selection(self, mask: NDArray[np.bool_] | None) -> None:
         """Count the selected items per class; (n,) mask."""
         self.selected = self._count(mask)
 
     def rows(self, *, search: str = "", unfolded: bool = False) -> list[LegendRow]:
         """Return the lines to show; a search looks at all classes."""
-        words = search.casefold().split()
-        if words:
-            found = [
-                code
-                for code in self.all_codes
-                if all(word in self.name(code).casefold() for word in words)
-            ]
-            return [self._row(code) for code in found]
+        if search.strip():
+            return [self._row(code) for code in self.found(search)]
         folded = () if unfolded else self.other_codes
         top = self._order[: len(self._order) - len(folded)]
         rows = [self._row(code) for code in top]
@@ -113,7 +120,7 @@ class LegendModel:
 
     def name(self, code: int) -> str:
         """Return what a class is called."""
-        return "missing" if code == MISSING else self.names[code] or "(empty)"
+        return NO_LABEL if code == MISSING else self.names[code] or NO_LABEL
 
     def color(self, code: int) -> RGBA:
         """Return the colour of a class; missing is grey."""
@@ -140,7 +147,11 @@ class LegendModel:
 
     def isolate(self, code: int) -> frozenset[int]:
         """Show only the line's classes; again: show what was shown before."""
-        members = self.members(code)
+        return self.isolate_all(self.members(code))
+
+    def isolate_all(self, codes: Iterable[int]) -> frozenset[int]:
+        """Show only these classes; again: show what was shown before."""
+        members = frozenset(codes)
         if self._isolated == members:
             self.hidden = self._before_isolation
             self._isolated = frozenset()
@@ -150,6 +161,15 @@ class LegendModel:
             self.hidden = frozenset(self.all_codes) - members
             self._isolated = members
         return self.hidden
+
+    def found(self, search: str) -> tuple[int, ...]:
+        """Return the classes whose names hold all words of ``search``."""
+        words = search.casefold().split()
+        return tuple(
+            code
+            for code in self.all_codes
+            if all(word in self.name(code).casefold() for word in words)
+        )
 
     def show_all(self) -> frozenset[int]:
         """Hide nothing."""

@@ -1,4 +1,4 @@
-"""The legend widget: click hides, double-click isolates, again restores."""
+"""The legend of classes: click hides, double-click isolates, again restores."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class _Table(QAbstractTableModel):
 
 
 class _View(QTableView):
-    """A table that tells clicks from double-clicks, and answers Space and Enter.
+    """A table that tells clicks from double-clicks, and answers Space, Enter and C.
 
     Qt sends a click before and after every double-click; only the one before is
     passed on.
@@ -124,8 +124,16 @@ class _View(QTableView):
             self._legend.click(index.row())
         elif index.isValid() and event.key() in (Qt.Key.Key_Return, Qt.Key.Key_Enter):
             self._legend.double_click(index.row(), after_click=False)
+        elif index.isValid() and event.key() == Qt.Key.Key_C and not event.modifiers():
+            self._legend.pick_color(self._legend.table.lines[index.row()].code)
         else:
             super().keyPressEvent(event)
+
+    def focusInEvent(self, event: Any) -> None:  # noqa: N802
+        """Let the keys act on the first line when none was chosen yet."""
+        super().focusInEvent(event)
+        if not self.currentIndex().isValid() and self._legend.table.lines:
+            self.setCurrentIndex(self._legend.table.index(0, NAME))
 
     def _on_clicked(self, index: QModelIndex) -> None:
         if not self._doubled:
@@ -141,16 +149,18 @@ class CategoryLegend(QWidget):
 
     A click on a line hides its class or shows it again, a double-click shows only this
     class, another one restores. A double-click on the coloured square, or the context
-    menu, changes the colour.
+    menu, changes the colour. By key: arrows, Space hides, Enter isolates, C colours;
+    Enter in the search shows only what was found.
 
     Notes
     -----
     Signals (psygnal): ``visibility_changed(frozenset of hidden codes)`` (-1: missing),
-    ``color_changed(code, rgba)``.
+    ``color_changed(code, rgba)``, ``colors_reset()``.
     """
 
     visibility_changed = Signal(object)
     color_changed = Signal(int, object)
+    colors_reset = Signal()
 
     def __init__(self, parent: QWidget | None = None):
         super().__init__(parent)
@@ -160,6 +170,7 @@ class CategoryLegend(QWidget):
         self.search = QLineEdit(self)
         self.search.setClearButtonEnabled(True)
         self.search.textChanged.connect(self._refresh)
+        self.search.returnPressed.connect(self._isolate_found)
         self.table = _Table(self)
         self.view = self._make_view()
         self.hint = QLabel(self)
@@ -186,6 +197,18 @@ class CategoryLegend(QWidget):
         """Show how many items of each class are selected; (n,) mask."""
         if self.model is not None:
             self.model.set_selection(mask)
+            self._refresh()
+
+    def set_placed(self, placed: NDArray[np.bool_] | None) -> None:
+        """Count only the items with a place on the map; (n,) mask."""
+        if self.model is not None:
+            self.model.set_placed(placed)
+            self._refresh()
+
+    def set_palette(self, palette: NDArray[np.float32]) -> None:
+        """Show all classes in other colours, (m, 4)."""
+        if self.model is not None:
+            self.model.set_palette(palette)
             self._refresh()
 
     def pick_color(self, code: int) -> None:
@@ -259,10 +282,19 @@ class CategoryLegend(QWidget):
             return "Choose a column of classes to colour by"
         if not shown:
             return "No class has this name; clear the search to see all"
+        if self.search.text().strip():
+            noun = "class" if shown == 1 else "classes"
+            return f"{shown:,} {noun} found. Enter: only these."
         hidden = len(self.model.hidden)
         if hidden:
             return f"{hidden:,} of {len(self.model.all_codes):,} classes hidden"
         return "Click: hide. Double-click: only this."
+
+    def _isolate_found(self) -> None:
+        """Show only the classes that were found; again: what was shown before."""
+        if self.model is not None and self.table.lines and self.search.text().strip():
+            self.model.isolate_all(self.model.found(self.search.text()))
+            self._tell()
 
     def click(self, row: int) -> None:
         """Hide the class of a line, or show it again."""
@@ -290,12 +322,16 @@ class CategoryLegend(QWidget):
 
     def _on_menu(self, position: Any) -> None:
         index = self.view.indexAt(position)
+        current = self.view.currentIndex()
+        if current.isValid() and not index.isValid():  # the menu key
+            index = current
         if self.model is None or not index.isValid():
             return
         code = self.table.lines[index.row()].code
         menu = QMenu(self)
         if code not in (MISSING, OTHER):
             menu.addAction("Change colour…", lambda: self.pick_color(code))
+        menu.addAction("Colours as at first", self.colors_reset.emit)
         menu.addAction("Hide or show", lambda: self._act(self.model.toggle, code))
         menu.addAction("Show only this", lambda: self._act(self.model.isolate, code))
         menu.addAction("Show all", self._show_all)
