@@ -49,6 +49,7 @@ class Compute:
         self.settings = ComputeSettings()
         self._live: LivePositions | None = None
         self._live_name = ""
+        self.curve: list[tuple[int, float]] = []
         self._target: Path | None = None
         self._chain: tuple[Stage, ...] = ()
         self._before: ProjectionInfo | None = None
@@ -73,7 +74,7 @@ class Compute:
         for stage in STAGES:
             self.queue.dismiss(stage)
         self._live_name = ""
-        self._controller.kl_reported.emit(0, math.nan)
+        self._report_kl(0, math.nan)
         done = [
             key.split("/", 1)[1]
             for key, entry in snapshot.stages.items()
@@ -191,7 +192,7 @@ class Compute:
 
     def _start_live(self, n: int, d: int, name: str) -> dict[str, Any]:
         self._end_live()
-        self._controller.kl_reported.emit(0, math.nan)
+        self._report_kl(0, math.nan)
         try:
             self._live = LivePositions(n, d)
         except EmbedError as error:
@@ -288,11 +289,16 @@ class Compute:
         if kind == "kl":
             value = data.get("kl_divergence", data.get("kl"))
             if isinstance(value, int | float):
-                self._controller.kl_reported.emit(
-                    int(data.get("iteration") or 0), float(value)
-                )
+                self._report_kl(int(data.get("iteration") or 0), float(value))
         elif kind == "positions":
             self.poll_live()
+
+    def _report_kl(self, iteration: int, value: float) -> None:
+        if iteration == 0:
+            self.curve.clear()
+        else:
+            self.curve.append((iteration, value))
+        self._controller.kl_reported.emit(iteration, value)
 
     def close(self) -> None:
         """End the engine process and remove shared memory."""

@@ -16,13 +16,13 @@ from qtpy.QtWidgets import (
 
 from napari_embed.encoders import EncoderInfo, list_encoders
 from napari_embed.gui.docks.advanced import AdvancedForm
+from napari_embed.gui.docks.curve import CurvePlan, KLPlot, phase_words
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
     Fold,
     MessageBar,
     ProgressLine,
-    Sparkline,
     button,
     elided,
     label,
@@ -210,26 +210,20 @@ class ComputePanel(Panel):
             card.extra.addWidget(made)
         card.extra.addStretch(1)
         self.dimensions.idClicked.connect(self._dimensions_chosen)
-        self.spark = Sparkline()
+        self.spark = KLPlot()
         card.body.insertWidget(3, self.spark)
 
     def _follow_kl(self) -> None:
-        spark = self.spark
-
-        def add(iteration: int, value: float) -> None:
-            if iteration == 0:
-                spark.clear()
-            else:
-                spark.add(iteration, value)
-
-        signal = self.controller.kl_reported
-        signal.connect(add)
-        self.destroyed.connect(lambda *_: signal.disconnect(add))
+        signal, follow = self.controller.kl_reported, self.spark.follow
+        for iteration, value in self.controller.compute.curve:
+            follow(iteration, value)
+        signal.connect(follow)
+        self.destroyed.connect(lambda *_: signal.disconnect(follow))
 
     def set_colors(self, colors: Colors) -> None:
         """Take the colours of the viewer's theme."""
         super().set_colors(colors)
-        self.spark.line_color = colors.accent
+        self.spark.set_colors(colors)
 
     # --- wishes ------------------------------------------------------------------
 
@@ -304,6 +298,10 @@ class ComputePanel(Panel):
         self.advanced.show(settings)
         self.advanced.native.setEnabled(free)
         compute = self.controller.compute
+        progress = new.stage("projection").progress
+        params = settings.projection
+        phase = phase_words(params, progress.done) if progress else ""
+        self.spark.set_plan(CurvePlan.of(params), phase)
         self.spark.setVisible(
             compute.live or (compute.has_curve and bool(self.spark.points))
         )

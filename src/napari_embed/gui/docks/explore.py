@@ -16,11 +16,11 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.curve import KLPlot
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
-    Sparkline,
     button,
     elided,
     label,
@@ -59,7 +59,7 @@ class ExplorePanel(Panel):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GAP_PX + 2)
         column.addLayout(self._build_choice())
-        self.spark = Sparkline()
+        self.spark = KLPlot()
         column.addWidget(self.spark)
         self.legend = CategoryLegend()
         self.legend.setMinimumHeight(150)
@@ -234,7 +234,7 @@ class ExplorePanel(Panel):
     def set_colors(self, colors: Colors) -> None:
         """Take the colours of the viewer's theme."""
         super().set_colors(colors)
-        self.spark.line_color = colors.accent
+        self.spark.set_colors(colors)
 
     def _color_chosen(self) -> None:
         self.controller.color_by(self.color.currentData())

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 
-from qtpy.QtCore import QPointF, QSize, Qt
-from qtpy.QtGui import (
-    QColor,
-    QPainter,
-    QPaintEvent,
-    QPalette,
-    QPen,
-    QPolygonF,
-)
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -36,7 +27,6 @@ __all__ = [
     "Fold",
     "MessageBar",
     "ProgressLine",
-    "Sparkline",
     "button",
     "elided",
     "label",
@@ -259,68 +249,3 @@ class Fold(QWidget):
         self.content.setVisible(is_open)
         arrow = Qt.ArrowType.DownArrow if is_open else Qt.ArrowType.RightArrow
         self.toggle.setArrowType(arrow)
-
-
-class Sparkline(QWidget):
-    """A value over iterations as a thin line, with the newest value in words."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        set_role(self, "plain")
-        self._points: list[tuple[float, float]] = []
-        self.line_color = "#5a78e0"
-        self.setFixedHeight(44)
-        self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-
-    @property
-    def points(self) -> list[tuple[float, float]]:
-        """What is drawn: (iteration, value)."""
-        return list(self._points)
-
-    def clear(self) -> None:
-        """Forget all points."""
-        self._points.clear()
-        self.update()
-
-    def add(self, x: float, y: float) -> None:
-        """Append a point; what is not finite is left out."""
-        if math.isfinite(y):
-            self._points.append((x, y))
-            self.setToolTip(f"KL divergence {y:.3f} at iteration {x:,.0f}")
-            self.update()
-
-    def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
-        """Return the preferred size."""
-        return QSize(200, 44)
-
-    def paintEvent(self, event: QPaintEvent | None) -> None:  # noqa: N802  Qt's name
-        """Draw the line."""
-        painter = QPainter(self)
-        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
-        text = self.palette().color(QPalette.ColorRole.WindowText)
-        painter.setPen(text)
-        if not self._points:
-            painter.end()
-            return
-        words = f"KL {self._points[-1][1]:.2f}"
-        width = painter.fontMetrics().horizontalAdvance("KL 00.00") + 8
-        area = self.rect().adjusted(2, 4, -width - 2, -4)
-        flags = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
-        painter.drawText(self.rect().adjusted(0, 0, -2, 0), flags, words)
-        xs = [p[0] for p in self._points]
-        ys = [p[1] for p in self._points]
-        span_x = max(xs[-1] - xs[0], 1e-9)
-        low, high = min(ys), max(ys)
-        span_y = max(high - low, 1e-9)
-        line = QPolygonF(
-            [
-                QPointF(
-                    area.left() + (px - xs[0]) / span_x * area.width(),
-                    area.bottom() - (py - low) / span_y * area.height(),
-                )
-                for px, py in self._points
-            ]
-        )
-        painter.setPen(QPen(QColor(self.line_color), 1.6))
-        painter.drawPolyline(line)
-        painter.end()
