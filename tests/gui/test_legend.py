@@ -141,6 +141,8 @@ def test_a_thousand_classes_fold_and_can_be_searched(make_legend, qtbot):
     assert legend.search.isVisible()
     row = TOP
     assert _code(legend, row) == OTHER
+    others = [legend.model.color(code) for code in legend.model.other_codes[:4]]
+    assert list(legend.table.lines[row].parts) == others
     _click(qtbot, legend, row)
     assert heard[-1] == set(legend.model.other_codes)
     target = legend.model.other_codes[-1]
@@ -197,7 +199,7 @@ def test_what_was_found_can_be_shown_alone(make_legend, qtbot):
     qtbot.keyClicks(legend.search, "class 99")
     found = set(legend.model.found("class 99"))
     assert found == {i for i in range(1000) if "99" in str(i)}
-    assert legend.hint.text() == "19 classes found. Enter: only these."
+    assert legend.hint.text() == "19 found. Enter: only these."
     qtbot.keyClick(legend.search, Qt.Key.Key_Return)
     assert heard[-1] == set(legend.model.all_codes) - found
     qtbot.keyClick(legend.search, Qt.Key.Key_Return)

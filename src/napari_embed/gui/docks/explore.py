@@ -207,14 +207,6 @@ class ExplorePanel(Panel):
         def relink() -> None:
             pager.set_link(map_view.link)
 
-        spark = self.spark
-
-        def add(iteration: int, value: float) -> None:
-            if iteration == 0:
-                spark.clear()
-            else:
-                spark.add(iteration, value)
-
         def count() -> None:
             panel = me()
             if panel is not None:
@@ -225,10 +217,12 @@ class ExplorePanel(Panel):
         selection.connect(count)
         self.destroyed.connect(lambda *_: selection.disconnect(count))
         map_view.link_changed.connect(relink)
-        kl = self.controller.kl_reported
-        kl.connect(add)
+        kl, follow = self.controller.kl_reported, self.spark.follow
+        for iteration, value in self.controller.compute.curve:
+            follow(iteration, value)
+        kl.connect(follow)
         self.destroyed.connect(lambda *_: map_view.link_changed.disconnect(relink))
-        self.destroyed.connect(lambda *_: kl.disconnect(add))
+        self.destroyed.connect(lambda *_: kl.disconnect(follow))
         relink()
 
     def set_colors(self, colors: Colors) -> None:

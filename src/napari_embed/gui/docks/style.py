@@ -120,6 +120,8 @@ QFrame[role="message"] QToolButton[role="close"] {{ background: transparent;
 QProgressBar {{ background: {c.control}; border: none; border-radius: 3px;
     min-height: 6px; max-height: 6px; text-align: center; }}
 QProgressBar::chunk {{ background: {c.accent}; border-radius: 3px; }}
+QTableView::item:focus {{ border: 1px solid {c.accent}; background: transparent;
+    color: {c.text}; }}
 QScrollArea {{ border: none; background: transparent; }}
 QTabWidget::pane {{ border: none; }}
 QTabBar, QTabWidget {{ background: {c.background}; }}

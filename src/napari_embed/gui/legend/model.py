@@ -23,9 +23,10 @@ RGBA = tuple[float, float, float, float]
 
 @dataclass(frozen=True)
 class LegendRow:
-    """One line: a class, "missing", or all classes beyond the first ones.
+    """One line: a class, "(no label)", or all classes beyond the first ones.
 
-    ``shown`` is True, False, or None where some of "other" are hidden.
+    ``shown`` is True, False, or None where some of "other" are hidden; ``parts`` are
+    the colours of the first four of "other".
     """
 
     code: int
@@ -34,6 +35,7 @@ class LegendRow:
     selected: int
     color: RGBA
     shown: bool | None
+    parts: tuple[RGBA, ...] = ()
 
 
 class LegendModel:
@@ -217,6 +219,7 @@ class LegendModel:
             int(self.selected[at].sum()),
             MISSING_COLOR,
             shown,
+            tuple(self.color(code) for code in folded[:4]),
         )
 
 

@@ -33,15 +33,24 @@ ROOT = QModelIndex()
 
 
 def _swatch(row: LegendRow) -> QIcon:
-    """Return a filled square, or only its outline while the class is hidden."""
+    """Return a filled square, or only its outline while the class is hidden.
+
+    Many classes in one line have no colour of their own: their square is quartered.
+    """
     pixmap = QPixmap(SWATCH, SWATCH)
     pixmap.fill(Qt.GlobalColor.transparent)
     painter = QPainter(pixmap)
     color = QColor.fromRgbF(*row.color)
     painter.setPen(color)
-    if row.shown is not False:
-        painter.setBrush(color)
-    painter.drawRect(1, 1, SWATCH - 3, SWATCH - 3)
+    if row.code == OTHER and row.shown is not False:
+        half = (SWATCH - 2) // 2
+        for i, part in enumerate(row.parts):
+            at = (1 + i % 2 * half, 1 + i // 2 * half)
+            painter.fillRect(*at, half, half, QColor.fromRgbF(*part))
+    else:
+        if row.shown is not False:
+            painter.setBrush(color)
+        painter.drawRect(1, 1, SWATCH - 3, SWATCH - 3)
     painter.end()
     return QIcon(pixmap)
 
@@ -283,8 +292,7 @@ class CategoryLegend(QWidget):
         if not shown:
             return "No class has this name; clear the search to see all"
         if self.search.text().strip():
-            noun = "class" if shown == 1 else "classes"
-            return f"{shown:,} {noun} found. Enter: only these."
+            return f"{shown:,} found. Enter: only these."
         hidden = len(self.model.hidden)
         if hidden:
             return f"{hidden:,} of {len(self.model.all_codes):,} classes hidden"
