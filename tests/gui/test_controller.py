@@ -411,6 +411,34 @@ def test_a_map_ended_by_hand_can_be_started_again(tmp_path: Path) -> None:
     assert card.summary == "tsne-3d: KL 1.50 after 90 iterations, ended by hand"
 
 
+@pytest.mark.parametrize("by_hand", [False, True])
+def test_a_map_that_was_kept_half_way_is_gone_on_with(
+    tmp_path: Path, by_hand: bool
+) -> None:
+    from dataclasses import replace
+
+    stages = [
+        stage_entry("embeddings/descriptor"),
+        stage_entry("neighbors/descriptor"),
+        stage_entry("checkpoints/tsne-3d", state="partial",
+                    params={"perplexity": 30.0, "device": "cpu"},
+                    info={"iteration": 600, "max_iter": 750}),
+    ]  # fmt: skip
+    if by_hand:
+        stages.append(stage_entry("projections/tsne-3d", fingerprint="abc-stopped"))
+    desk = Desk(tmp_path, projections=dict(MAPS) if by_hand else {}, stages=stages)
+    desk.controller.open_path(desk.path)
+    card = desk.state.stage("projection")
+    assert card.status == "partial"
+    words = "stopped at iteration 600 of 750; Start goes on from there"
+    assert card.summary == ("tsne-3d, ended by hand; " if by_hand else "") + words
+    compute = desk.controller.compute
+    settings = compute.settings
+    other = replace(settings.projection, perplexity=50.0)
+    compute.set_settings(replace(settings, projection=other))
+    assert "goes on" not in desk.state.stage("projection").summary
+
+
 def test_the_engine_tells_its_device_once(tmp_path: Path) -> None:
     desk = Desk(tmp_path)
     desk.controller.open_path(desk.path)

@@ -74,6 +74,8 @@ def _stage_line(stage: dict[str, Any]) -> str:
     if stage["state"] == "partial" and stage["chunks_total"]:
         words += f", {stage['chunks_done'] / stage['chunks_total']:.0%}"
     info = stage["info"]
+    if stage["key"].startswith("checkpoints/") and stage["state"] == "partial":
+        words = f"iteration {info.get('iteration')} of {info.get('max_iter')}"
     shown = ("dim", "metric", "k", "recall", "n_iter", "kl_divergence")
     facts = [
         f"{key} {info[key]:.4g}"

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 
 from napari_embed.arrays import NeighborGraph, Projection
 from napari_embed.engine.progress import JobControl
-from napari_embed.errors import InputError
+from napari_embed.errors import InputError, JobCancelled
 from napari_embed.params import ProjectionParams
 from napari_embed.project import Project
 
 if TYPE_CHECKING:
-    from napari_embed.tsne.optimizer import IterationReport
+    from napari_embed.arrays import Affinities
+    from napari_embed.engine.checkpoint import Checkpoint
+    from napari_embed.tsne.optimizer import IterationReport, OptimizerState
 
 __all__ = [
     "NEIGHBORS_PER_PERPLEXITY",
@@ -95,15 +97,18 @@ def lay_out(
     params: ProjectionParams,
     control: JobControl,
     publish: Publish | None,
+    *,
+    checkpoint: Checkpoint,
 ) -> Projection:
-    """Return the map over all items."""
+    """Return the map over all items; goes on from ``checkpoint`` if it holds one."""
     vectors, ids = valid_vectors(project, embeddings, control)
     places = _Places(ids, project.n_items)
     if params.method == "pca":
         found = _pca(vectors, params, control)
     else:
         graph = project.read_neighbors(embeddings)
-        found = _tsne(vectors, graph, params, control, places, publish)
+        run = _Tsne(params, control, places, publish, checkpoint)
+        found = run.lay_out(vectors, graph)
     return replace(found, positions=places.over_all(found.positions))
 
 
@@ -148,52 +153,122 @@ def _pca(
     return found
 
 
-def _tsne(
-    vectors: NDArray[np.float32],
-    graph: NeighborGraph,
-    params: ProjectionParams,
-    control: JobControl,
-    places: _Places,
-    publish: Publish | None,
-) -> Projection:
-    from napari_embed.tsne import affinities, initial_positions
-    from napari_embed.tsne.optimizer import optimize
-    from napari_embed.tsne.presets import start_of
+class _Tsne:
+    """One t-SNE, from a neighbor graph to its end."""
 
-    ids = places.ids
-    perplexity = _perplexity(params.perplexity, ids.size, control)
-    # The map must not depend on how many more neighbors happen to be stored.
-    k = min(graph.k, math.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
-    graph = _of_valid_items(graph, ids)
-    graph = replace(
-        graph,
-        indices=np.ascontiguousarray(graph.indices[:, :k]),
-        distances=np.ascontiguousarray(graph.distances[:, :k]),
-    )
-    control.progress("affinities", 0, ids.size, unit="rows")
-    joint = affinities(graph, perplexity=perplexity)
-    control.progress("affinities", ids.size, ids.size, unit="rows")
-    how = start_of(params)
-    start = initial_positions(
-        vectors if how["init"] == "pca" else None,
-        ids.size,
-        n_components=params.n_components,
-        random_state=params.random_state,
-        **how,
-    )
+    def __init__(
+        self,
+        params: ProjectionParams,
+        control: JobControl,
+        places: _Places,
+        publish: Publish | None,
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._params, self._control, self._places = params, control, places
+        self._publish, self._checkpoint = publish, checkpoint
+        self._moving = False
 
-    def follow(report: IterationReport) -> bool:
-        control.progress("t-SNE", report.iteration, report.max_iter, unit="iterations")
-        if publish is not None:
+    def lay_out(self, vectors: NDArray[np.float32], graph: NeighborGraph) -> Projection:
+        """Return the map of the valid items."""
+        joint = self._affinities(graph)
+        state = self._checkpoint.load()
+        try:
+            if state is None:
+                return self._optimize(joint, vectors, None)
+            try:
+                return self._optimize(joint, vectors, state)
+            except (ValueError, TypeError, KeyError, IndexError) as error:
+                if self._moving:
+                    raise
+                self._checkpoint.refuse(f"cannot be used: {error}")
+            return self._optimize(joint, vectors, None)
+        finally:
+            self._checkpoint.close()
+
+    def _affinities(self, graph: NeighborGraph) -> Affinities:
+        from napari_embed.tsne import affinities
+
+        ids, control = self._places.ids, self._control
+        perplexity = _perplexity(self._params.perplexity, ids.size, control)
+        # The map must not depend on how many more neighbors happen to be stored.
+        k = min(graph.k, math.ceil(NEIGHBORS_PER_PERPLEXITY * perplexity))
+        graph = _of_valid_items(graph, ids)
+        graph = replace(
+            graph,
+            indices=np.ascontiguousarray(graph.indices[:, :k]),
+            distances=np.ascontiguousarray(graph.distances[:, :k]),
+        )
+        control.progress("affinities", 0, ids.size, unit="rows")
+        joint: Affinities = affinities(graph, perplexity=perplexity)
+        control.progress("affinities", ids.size, ids.size, unit="rows")
+        return joint
+
+    def _optimize(
+        self,
+        joint: Affinities,
+        vectors: NDArray[np.float32],
+        state: OptimizerState | None,
+    ) -> Projection:
+        from napari_embed.tsne.optimizer import optimize
+
+        start = self._start(vectors) if state is None else self._kept(state)
+        words = ""
+        if state is not None:
+            words = f"Going on from iteration {state.iteration} of "
+            words += f"{self._params.max_iter}."
+            self._control.log(words)
+        # The first iteration builds the kernels: its time says nothing about the
+        # others, so the rate of the stage "t-SNE" is counted from its end.
+        self._control.progress("starting t-SNE", 0, 1, unit="steps", message=words)
+        return optimize(
+            joint, start, self._params, device=self._params.device,
+            callback=self._follow, checkpoint=state,
+        )  # fmt: skip
+
+    def _start(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+        from napari_embed.tsne import initial_positions
+        from napari_embed.tsne.presets import start_of
+
+        how = start_of(self._params)
+        found: NDArray[np.float32] = initial_positions(
+            vectors if how["init"] == "pca" else None,
+            len(vectors),
+            n_components=self._params.n_components,
+            random_state=self._params.random_state,
+            **how,
+        )
+        return found
+
+    def _kept(self, state: OptimizerState) -> NDArray[np.float32]:
+        """Return the positions of a state, which stand for a start of that shape."""
+        positions = np.asarray(state.arrays["positions"], np.float32)
+        expected = (self._places.ids.size, self._params.n_components)
+        if positions.shape != expected:
+            raise InputError(f"it is of {positions.shape} numbers, not {expected}")
+        return positions
+
+    def _follow(self, report: IterationReport) -> bool:
+        """Report, publish and keep; return whether to end now."""
+        self._moving = True
+        control = self._control
+        try:
+            if control.paused:
+                self._checkpoint.save(report)
+            control.progress(
+                "t-SNE", report.iteration, report.max_iter, unit="iterations"
+            )
+        except JobCancelled:
+            self._checkpoint.save(report)
+            raise
+        stop = control.stop_requested
+        if stop:
+            self._checkpoint.save(report)
+        if self._publish is not None:
             positions = report.positions
-            publish(
+            self._publish(
                 report.iteration,
                 report.kl_divergence,
-                None if positions is None else places.over_all(positions),
+                None if positions is None else self._places.over_all(positions),
             )
-        return control.stop_requested
-
-    # The first iteration builds the kernels: its time says nothing about the others,
-    # so the rate of the stage "t-SNE" is counted from its end.
-    control.progress("starting t-SNE", 0, 1, unit="steps")
-    return optimize(joint, start, params, device=params.device, callback=follow)
+        self._checkpoint.follow(report)
+        return stop

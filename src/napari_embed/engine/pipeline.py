@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.arrays import NeighborGraph, Projection
+from napari_embed.engine.checkpoint import Checkpoint
 from napari_embed.engine.embedding import (
     OWN_VECTORS,
     embed_images,
@@ -294,6 +295,8 @@ def run_projection(
 ) -> StageResult:
     """Lay the items out in 2D or 3D; finds neighbors first if that was not done.
 
+    A t-SNE that was cancelled, killed or ended by hand goes on where it was.
+
     Parameters
     ----------
     project, params, control
@@ -330,24 +333,32 @@ def run_projection(
         replace(params, device="auto").to_dict(),
     )
     stored = project.stage_info(f"projections/{name}")
+    checkpoint = Checkpoint(
+        project, name, made_of=print_, params=params, upstream=upstream,
+        control=control,
+    )  # fmt: skip
     if stored.state == "sealed" and stored.fingerprint == print_:
+        checkpoint.discard()
         return StageResult(
             "project", name, computed=False, n_items=project.n_items,
             n_failed=int(stored.info.get("n_without") or 0), info=dict(stored.info),
         )  # fmt: skip
-    projection = lay_out(project, source_name, params, control, publish)
+    projection = lay_out(
+        project, source_name, params, control, publish, checkpoint=checkpoint
+    )
     without = int(np.isnan(projection.positions).any(axis=1).sum())
     info = _projection_info(params, source_name, projection, without)
     # A map that was ended by hand is not what these settings give.
-    ended = "-stopped" if control.stop_requested else ""
     project.write_projection(
         name,
         projection,
-        fingerprint=print_ + ended,
+        fingerprint=print_ + ("-stopped" if control.stop_requested else ""),
         params=params.to_dict(),
         upstream=upstream,
         info=info,
     )
+    if not control.stop_requested:
+        checkpoint.discard()
     if publish is not None:
         publish(projection.n_iter, projection.kl_divergence, projection.positions)
     return StageResult(

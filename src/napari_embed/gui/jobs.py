@@ -98,7 +98,7 @@ _KEPT = {
     "create": "Nothing was written.",
     "embed": "Finished vectors are kept; Start goes on from there.",
     "neighbors": "The vectors are kept.",
-    "projection": "Vectors and neighbours are kept.",
+    "projection": "Vectors, neighbours and the map as last saved are kept.",
 }
 
 

@@ -214,6 +214,19 @@ def _summary(stage: Stage, entry: Any, snapshot: Snapshot) -> str:
     return text
 
 
+def _kept_map(snapshot: Snapshot, key: str, wished: Mapping[str, Any]) -> str | None:
+    """Return how far a map with these settings is, if that was kept."""
+    name = key.removeprefix("projections/")
+    kept = snapshot.stages.get(f"checkpoints/{name}")
+    if kept is None or kept.state != "partial" or _differs(kept.params, wished):
+        return None
+    info = dict(kept.info or {})
+    return (
+        f"stopped at iteration {info.get('iteration', '?')} of "
+        f"{info.get('max_iter', '?')}; Start goes on from there"
+    )
+
+
 def stage_views(
     snapshot: Snapshot | None, runs: Mapping[str, Run], settings: ComputeSettings
 ) -> tuple[StageView, ...]:
@@ -240,6 +253,11 @@ def stage_views(
             changed = _differs(entry.params or {}, wishes[stage])
             if status == "done" and (changed or not upstream_done):
                 status = "stale"
+        if stage == "projection" and snapshot and upstream_done and status != "done":
+            words = _kept_map(snapshot, keys[stage], wishes[stage])
+            if words:
+                by_hand = summary if status == "partial" else ""
+                status, summary = "partial", f"{by_hand}; {words}".lstrip("; ")
         upstream_done = upstream_done and status == "done"
         run = runs.get(stage)
         if run is not None and run.status != "error":

@@ -30,6 +30,11 @@ from napari_embed.project.atomic import (
     store_errors,
     sweep,
 )
+from napari_embed.project.checkpoints import (
+    CHECKPOINTS,
+    remove_checkpoint,
+    write_checkpoint,
+)
 from napari_embed.project.items import ITEMS_NAME, write_items
 from napari_embed.project.ledger import FileRecord, Ledger, StageRecord
 from napari_embed.project.lock import WriterLock
@@ -260,11 +265,15 @@ class Project(ProjectReader):
 
         A neighbor graph or projection is then missing as a whole and must be computed
         again; so is what an encoder learned ("encoders/NAME"), which is learned again
-        when it is needed.
+        when it is needed. What was kept of an unfinished map ("checkpoints/NAME") is
+        removed.
         """
         self._require_writable()
         if key.startswith("encoders/"):
             self._ledger.clear_stage(key)
+            return
+        if key.startswith(CHECKPOINTS):
+            self.remove_checkpoint(key.removeprefix(CHECKPOINTS))
             return
         record = self._ledger.stage(key)
         if record is None:
@@ -334,6 +343,47 @@ class Project(ProjectReader):
             f"projections/{name}", projection.n, fingerprint, params, upstream, info
         )
         results.write_projection(self.path, self._ledger, record, projection)
+
+    def write_checkpoint(
+        self,
+        name: str,
+        arrays: Mapping[str, NDArray[Any]],
+        *,
+        fingerprint: str,
+        params: Mapping[str, Any] | None = None,
+        upstream: str | None = None,
+        info: Mapping[str, Any] | None = None,
+    ) -> None:
+        """Keep how far the unfinished map ``name`` is, replacing what was kept.
+
+        When this returns it survives a power cut; a kill before leaves the old one.
+
+        Parameters
+        ----------
+        name
+            Of the map.
+        arrays
+            Plain arrays, at most 512 bytes per item together.
+        fingerprint
+            Of all that the map depends on.
+        params, upstream, info
+            As for `write_projection`.
+        """
+        self._require_writable()
+        key = f"{CHECKPOINTS}{name}"
+        check_key(key, (CHECKPOINTS,))
+        record = StageRecord(
+            key, fingerprint, upstream or "", self._fingerprint_of(upstream),
+            params, info,
+        )  # fmt: skip
+        write_checkpoint(self.path, self._ledger, record, arrays)
+
+    def remove_checkpoint(self, name: str) -> None:
+        """Delete what is kept of the unfinished map ``name``, if anything is."""
+        self._require_writable()
+        key = f"{CHECKPOINTS}{name}"
+        check_key(key, (CHECKPOINTS,))
+        remove_checkpoint(self.path, self._ledger, key)
 
     def _result_record(
         self,

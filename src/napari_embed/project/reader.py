@@ -22,6 +22,7 @@ from napari_embed.errors import (
     InputError,
 )
 from napari_embed.project import results
+from napari_embed.project.checkpoints import CHECKPOINTS, read_checkpoint
 from napari_embed.project.items import ITEMS_NAME, ItemsTable, Rows
 from napari_embed.project.ledger import Ledger
 from napari_embed.project.lock import WriterLock
@@ -273,6 +274,20 @@ class ProjectReader:
         check_key(f"projections/{name}", ("projections/",))
         key = f"projections/{name}"
         return results.read_projection(self.path, self._ledger, key, self.n_items)
+
+    def read_checkpoint(self, name: str) -> dict[str, NDArray[Any]] | None:
+        """Return how far the unfinished map ``name`` is, or None.
+
+        What it was made of says ``stage_info(f"checkpoints/{name}")``.
+
+        Raises
+        ------
+        CorruptChunkError
+            If the file is damaged or missing.
+        """
+        key = f"{CHECKPOINTS}{name}"
+        check_key(key, (CHECKPOINTS,))
+        return read_checkpoint(self.path, self._ledger, key, self.n_items)
 
     def projection_names(self) -> list[str]:
         """Return the names of all finished maps, the newest last."""

@@ -8,7 +8,6 @@ or the next writer finishes the swap; a mixture is never read.
 from __future__ import annotations
 
 import dataclasses
-import io
 import json
 import math
 import os
@@ -36,7 +35,6 @@ from napari_embed.project.atomic import (
     remove_tree,
     store_errors,
     sync_folder,
-    write_atomic,
 )
 from napari_embed.project.ledger import (
     ChunkRecord,
@@ -44,6 +42,7 @@ from napari_embed.project.ledger import (
     Ledger,
     StageRecord,
 )
+from napari_embed.project.npz import read_npz, write_npz
 from napari_embed.project.stages import StoredRows
 from napari_embed.project.store import ArraySpec, DiskArray, create_root, file_damage
 
@@ -270,17 +269,10 @@ def write_encoder_state(
     fingerprint: str,
 ) -> None:
     """Store what an encoder learned from this project's images (npz, no pickle)."""
-    for key, values in arrays.items():
-        if np.asarray(values).dtype.hasobject:
-            raise InputError(f"The encoder's {key!r} holds objects, not numbers.")
-    buffer = io.BytesIO()
-    np.savez(
-        buffer, allow_pickle=False, **{k: np.asarray(v) for k, v in arrays.items()}
-    )
     path = f"encoders/{name}.npz"
     with store_errors("create", root / "encoders"):
         (root / "encoders").mkdir(exist_ok=True)
-    write_atomic(root / path, buffer.getvalue())
+    write_npz(root / path, arrays)
     size, checksum = checksum_file(root / path)
     ledger.put_file(FileRecord(path, f"encoders/{name}", size, checksum, fingerprint))
 
@@ -294,13 +286,8 @@ def read_encoder_state(
     if record is None or (fingerprint is not None and record.tag != fingerprint):
         return None
     damage = file_damage(root / path, record.size, record.checksum)
-    if damage or record.size > _MAX_STATE_BYTES:
+    if damage:
         raise CorruptChunkError(
-            f"{root / path} is damaged: {damage or 'too large'}. Compute the "
-            "embeddings again."
+            f"{root / path} is damaged: {damage}. Compute the embeddings again."
         )
-    try:
-        with np.load(root / path, allow_pickle=False) as data:
-            return {key: data[key] for key in data.files}
-    except (OSError, ValueError, KeyError) as error:
-        raise CorruptChunkError(f"{root / path} cannot be read: {error}.") from error
+    return read_npz(root / path, most_bytes=_MAX_STATE_BYTES)
