@@ -320,12 +320,7 @@ def run_projection(
     started = time.monotonic()
     source_name = _choose_embeddings(project, embeddings)
     name = name or projection_name(project, source_name, params)
-    upstream = f"embeddings/{source_name}"
-    if params.method == "tsne":
-        upstream = f"neighbors/{source_name}"
-        settings = neighbors or _stored_neighbor_params(project, upstream)
-        k = math.ceil(NEIGHBORS_PER_PERPLEXITY * params.perplexity)
-        run_neighbors(project, settings, control, embeddings=source_name, at_least=k)
+    upstream = _upstream(project, source_name, params, control, neighbors)
     print_ = fingerprint(
         "projection",
         PROJECTION_VERSION,
@@ -371,6 +366,23 @@ def run_projection(
         seconds=time.monotonic() - started,
         info=info | {"ended": projection.info.get("ended")},
     )
+
+
+def _upstream(
+    project: Project,
+    embeddings: str,
+    params: ProjectionParams,
+    control: JobControl,
+    neighbors: NeighborParams | None,
+) -> str:
+    """Return the key of what a map is computed from; neighbors are found if needed."""
+    if params.method != "tsne":
+        return f"embeddings/{embeddings}"
+    key = f"neighbors/{embeddings}"
+    settings = neighbors or _stored_neighbor_params(project, key)
+    k = math.ceil(NEIGHBORS_PER_PERPLEXITY * params.perplexity)
+    run_neighbors(project, settings, control, embeddings=embeddings, at_least=k)
+    return key
 
 
 def _projection_info(
