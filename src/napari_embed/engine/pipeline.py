@@ -321,12 +321,7 @@ def run_projection(
     source_name = _choose_embeddings(project, embeddings)
     name = name or projection_name(project, source_name, params)
     upstream = _upstream(project, source_name, params, control, neighbors)
-    print_ = fingerprint(
-        "projection",
-        PROJECTION_VERSION,
-        _content(project.stage_info(upstream)),
-        replace(params, device="auto").to_dict(),
-    )
+    print_ = _made_of(project, upstream, params)
     stored = project.stage_info(f"projections/{name}")
     checkpoint = Checkpoint(
         project, name, made_of=print_, params=params, upstream=upstream,
@@ -365,6 +360,16 @@ def run_projection(
         n_done_now=project.n_items - without,
         seconds=time.monotonic() - started,
         info=info | {"ended": projection.info.get("ended")},
+    )
+
+
+def _made_of(project: Project, upstream: str, params: ProjectionParams) -> str:
+    """Return the fingerprint of a map; the device does not count."""
+    return fingerprint(
+        "projection",
+        PROJECTION_VERSION,
+        _content(project.stage_info(upstream)),
+        replace(params, device="auto").to_dict(),
     )
 
 
