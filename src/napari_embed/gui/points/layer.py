@@ -8,26 +8,38 @@ are ours and cost the same for one point as for a million.
 from __future__ import annotations
 
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
-import pandas as pd
-from napari.layers import Points
+from napari.layers.base import ActionType
+from napari.utils.notifications import show_info
 from psygnal import Signal, SignalGroup
 
 from napari_embed.errors import InputError
 
 from . import geometry, tools
-from .appearance import Appearance
+from .features import Features
 from .hooks import HookedPoints, register_visual
 from .interaction import Interaction
 from .marking import Marking
 from .ordering import shuffled_order
 from .relay import Relay
 
-__all__ = ["EmbeddingPoints", "PointsSignals"]
+__all__ = ["EmbeddingPoints", "PointsSignals", "living_layer"]
 
 BoolMask = npt.NDArray[np.bool_]
+# Set when the points are there, in this order: the colormap before the colours.
+_AFTERWARDS = (
+    "face_color_cycle",
+    "face_colormap",
+    "face_contrast_limits",
+    "face_color",
+    "size",
+    "symbol",
+    "shown",
+)
+_living: WeakSet[EmbeddingPoints] = WeakSet()
 
 
 class PointsSignals(SignalGroup):
@@ -44,7 +56,7 @@ class PointsSignals(SignalGroup):
     drawn_changed = Signal(int)
 
 
-class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
+class EmbeddingPoints(Features, Marking, Interaction, HookedPoints):
     """A map of items as points.
 
     Parameters
@@ -57,9 +69,12 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         Name in the layer list.
     features : table, optional
         One row per item; shown in the status bar and in napari's features table.
+    tell_missing : bool
+        Notify the user of rows that are not finite.
     **kwargs
-        Further arguments of :class:`napari.layers.Points` that concern the layer as
-        a whole (``opacity``, ``blending``, ``visible``, ``scale``, ``metadata`` ...).
+        Further arguments of :class:`napari.layers.Points`: of the layer as a whole
+        (``opacity``, ``blending``, ``scale``, ``metadata`` ...), and ``face_color``,
+        ``size``, ``symbol``, ``shown``.
 
     Attributes
     ----------
@@ -73,6 +88,7 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         *,
         name: str = "Embedding",
         features: Any = None,
+        tell_missing: bool = True,
         **kwargs: Any,
     ) -> None:
         xyz = _checked(positions)
@@ -80,6 +96,8 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         self._link: Any = None
         self._set_up(len(xyz))
         kwargs.setdefault("canvas_size_limits", (1.0, 64.0))
+        # napari would want one value for each of no points.
+        later = {name: kwargs.pop(name) for name in _AFTERWARDS if name in kwargs}
         super().__init__(np.empty((0, 3), np.float32), ndim=3, name=name, **kwargs)
         register_visual(EmbeddingPoints)
         self._store(xyz)
@@ -87,6 +105,11 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         self._start_tools()
         self._ready = True
         self.features = {} if features is None else features
+        for name, value in later.items():
+            setattr(self, name, value)
+        _living.add(self)
+        if tell_missing and self.n_missing:
+            self._tell_missing()
         self.refresh()
 
     def _set_up(self, n: int) -> None:
@@ -109,6 +132,7 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         self._reported = -1
         self._set_up_marking(n)
         self._set_up_appearance(n)
+        self._set_up_features()
 
     # -- positions
 
@@ -140,6 +164,12 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         if self._finite is None:
             return 0
         return self._n - int(np.count_nonzero(self._finite))
+
+    def _tell_missing(self) -> None:
+        show_info(
+            f"{self.name}: {self.n_missing:,} of {self._n:,} points have no finite "
+            "position (NaN or infinite) and are left out; the others are shown."
+        )
 
     def set_positions(self, positions: npt.ArrayLike) -> None:
         """Move all points, fast enough for a map that is being computed.
@@ -204,6 +234,13 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
             values = values[:, :2]
         self.set_positions(values)
         self.refresh(extent=False)
+        # Without the million ids that napari would list.
+        self.events.data(
+            value=self.data,
+            action=ActionType.CHANGED,
+            data_indices=(),
+            vertex_indices=((),),
+        )
 
     def set_drawing_order(self, order: npt.NDArray[np.intp]) -> None:
         """Draw the points in another order, a permutation of all ids."""
@@ -211,19 +248,6 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         if self._link is not None:
             self._link.positions_changed()
             self._link.state_changed()
-
-    # -- features
-
-    @property
-    def features(self) -> Any:
-        """One row of features per item, a data frame."""
-        return Points.features.fget(self)
-
-    @features.setter
-    def features(self, features: Any) -> None:
-        if self._ready:
-            features = _one_row_per_point(features, self._n)
-        Points.features.fset(self, features)
 
     # -- link to the visual
 
@@ -252,6 +276,11 @@ class EmbeddingPoints(Appearance, Marking, Interaction, HookedPoints):
         return picture
 
 
+def living_layer(data: Any) -> EmbeddingPoints | None:
+    """Return the layer whose ``data`` this very array is, or None."""
+    return next((layer for layer in list(_living) if layer.data is data), None)
+
+
 def _checked(positions: npt.ArrayLike) -> npt.NDArray[np.float32]:
     xyz = np.asarray(positions)
     if xyz.ndim != 2 or xyz.shape[1] not in (2, 3):
@@ -260,19 +289,6 @@ def _checked(positions: npt.ArrayLike) -> npt.NDArray[np.float32]:
         )
     with np.errstate(over="ignore"):
         return xyz.astype(np.float32, copy=False)
-
-
-def _one_row_per_point(features: Any, n: int) -> pd.DataFrame:
-    """Return a data frame with a fresh index; converts each column only once."""
-    for column in features:
-        if len(features[column]) != n:
-            raise InputError(
-                f"Feature {column!r} has {len(features[column])} values, expected "
-                f"{n}, one per point."
-            )
-    if isinstance(features, pd.DataFrame):
-        return features.reset_index(drop=True)
-    return pd.DataFrame(dict(features), index=range(n))
 
 
 def _finite_bounds(xyz: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:

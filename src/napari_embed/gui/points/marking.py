@@ -167,6 +167,12 @@ class Marking:
             return self._n
         return int(np.count_nonzero(self.visible_mask))
 
+    @property
+    def hidden_mask(self) -> BoolMask:
+        """Points that are hidden, excluded or not; read-only bool (n,)."""
+        shown = self._visible_points
+        return np.broadcast_to(np.False_, self._n) if shown is None else ~shown
+
     def set_visible(self, mask: Any) -> None:
         """Show these points and hide all others; the selection stays as it is.
 
