@@ -23,6 +23,7 @@ class FakeMap:
     def __init__(self) -> None:
         self.on_selection: Callable[[int], None] | None = None
         self.on_excluded: Callable[[int], None] | None = None
+        self.on_removed: Callable[[], None] | None = None
         self.history = History()
         self.calls: list[tuple[str, Any]] = []
         self.mask = np.zeros(0, dtype=bool)

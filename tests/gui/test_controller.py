@@ -88,6 +88,7 @@ def test_items_without_position_are_hidden_never_drawn(tmp_path: Path) -> None:
     desk.controller.open_path(desk.path)
     assert np.flatnonzero(~desk.map.visible).tolist() == [3, 9]
     assert (desk.state.n_loaded, desk.state.n_drawn) == (58, 58)
+    assert desk.state.message.text.startswith("2 items have no place")
     desk.controller.show_all()
     assert np.flatnonzero(~desk.map.visible).tolist() == [3, 9]
 

@@ -557,6 +557,23 @@ def test_delete_deletes_nothing_and_says_why(window):
     assert window.state.n_drawn == N
 
 
+def test_a_removed_map_can_be_shown_again(window, qtbot):
+    window.open()
+    map_view = window.panels.session.map
+    window.controller.select([1, 2])
+    window.controller.exclude_selected()
+    window.viewer.layers.remove(map_view.layer)
+    assert "was removed" in window.state.message.text
+    assert window.state.undo_label == ""
+    window.panels.explore.message.button.click()
+    qtbot.waitUntil(lambda: map_view.layer is not None, timeout=20_000)
+    assert window.state.message is None
+    assert map_view.layer.n_excluded == window.state.n_excluded == 2
+    assert window.state.n_drawn == N - 2
+    window.controller.select([5])
+    assert window.state.n_selected == 1
+
+
 def test_a_selection_mode_is_chosen_without_a_key(window):
     window.open()
     panel = window.panels.explore

@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 import pytest
-
 from napari.utils.notifications import notification_manager
 
 from napari_embed.errors import InputError
@@ -168,8 +167,13 @@ def test_everything_at_construction(rng) -> None:
     assert layer.n_visible == 3
     assert str(layer.current_symbol.value) == "square"
     np.testing.assert_allclose(layer.size, 0.5)
-    again = EmbeddingPoints(xyz, features={"v": [1, 2, 3, 4]}, face_color="v",
-                            face_colormap="gray", face_contrast_limits=(1, 4))  # fmt: skip
+    again = EmbeddingPoints(
+        xyz,
+        features={"v": [1, 2, 3, 4]},
+        face_color="v",
+        face_colormap="gray",
+        face_contrast_limits=(1, 4),
+    )
     np.testing.assert_allclose(again.face_color[:, 0], [0, 1 / 3, 2 / 3, 1], atol=1e-3)
 
 

@@ -43,6 +43,7 @@ class NapariMap:
         self.on_selection: Callable[[int], None] | None = None
         self.on_tool: Callable[[str], None] | None = None
         self.on_excluded: Callable[[int], None] | None = None
+        self.on_removed: Callable[[], None] | None = None
         self.history = History()
         self.layer: EmbeddingPoints | None = None
         self.link: ImageLink | None = None
@@ -55,6 +56,7 @@ class NapariMap:
         self._free_width = float("inf")  # canvas pixels left of the images
         self._tool = "pan"
         self._select_mode = "replace"
+        self._excluded: NDArray[np.bool_] | None = None  # of a layer that was removed
         viewer.layers.events.removed.connect(self._removed)
 
     # --- points ------------------------------------------------------------------
@@ -76,7 +78,9 @@ class NapariMap:
         self.fit()
 
     def _add(self, positions: NDArray[np.float32], name: str) -> None:
-        layer = self.layer = EmbeddingPoints(positions, name=name)
+        layer = self.layer = EmbeddingPoints(positions, name=name, tell_missing=False)
+        if self._excluded is not None and len(self._excluded) == len(positions):
+            layer.set_excluded(self._excluded)
         self._viewer.add_layer(layer)
         layer.signals.selection_changed.connect(self._selection_changed)
         layer.signals.tool_changed.connect(self._tool_changed)
@@ -154,7 +158,7 @@ class NapariMap:
         """Take points and images away."""
         layer = self.layer
         self._drop_link()
-        self.layer = None
+        self.layer = self._excluded = None
         self.history.clear()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -162,11 +166,14 @@ class NapariMap:
     def _removed(self, event: Any) -> None:
         """Forget a layer that the user deleted."""
         if event.value is self.layer and self.layer is not None:
+            self._excluded = np.array(self.layer.excluded_mask)
             self._drop_link()
             self.layer = None
             self.history.clear()
             if self.on_selection is not None:
                 self.on_selection(0)
+            if self.on_removed is not None:
+                self.on_removed()
 
     # --- images ------------------------------------------------------------------
 
@@ -328,4 +335,5 @@ class NapariMap:
         self._drop_link()
         self._viewer.layers.events.removed.disconnect(self._removed)
         self.layer = None
-        self.on_selection = self.on_tool = self.on_excluded = None
+        self.on_selection = self.on_tool = None
+        self.on_excluded = self.on_removed = None

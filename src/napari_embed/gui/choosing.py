@@ -39,7 +39,19 @@ class Choosing:
     def _follow_map(self) -> None:
         self._map.on_selection = self._selection_changed
         self._map.on_excluded = self._excluded_changed
+        self._map.on_removed = self._map_removed
         self._map.history.changed.connect(self._history_changed)
+
+    def _map_removed(self) -> None:
+        if self.state.projection is not None:
+            self.tell(
+                Message(
+                    "The layer of the map was removed from the viewer.",
+                    kept="The project is as it was; only the selection is gone.",
+                    action="show_map",
+                    action_label="Show the map again",
+                )
+            )
 
     # --- tools -------------------------------------------------------------------
 

@@ -17,7 +17,7 @@ from napari_embed.errors import InputError
 from napari_embed.gui.background import Background
 from napari_embed.gui.coloring import Coloring, read_coloring
 from napari_embed.gui.legend import category_palette
-from napari_embed.gui.state import ProjectionInfo, ViewState
+from napari_embed.gui.state import Message, ProjectionInfo, ViewState
 from napari_embed.gui.views import MapView
 
 __all__ = ["Showing"]
@@ -48,6 +48,7 @@ class Showing:
     state: ViewState
     update: Callable[..., None]
     fail: Callable[..., None]
+    tell: Callable[[Message | None], None]
     _push_visible: Callable[[], None]
     _map: MapView
     _background: Background
@@ -107,6 +108,20 @@ class Showing:
             n_loaded=int(placed.sum()),
             n_selected=int(self._map.selection().sum()),
         )
+        self._tell_missing(len(placed) - int(placed.sum()))
+
+    def _tell_missing(self, n_missing: int) -> None:
+        """Say so where more items have no place than images could not be read."""
+        known = self.state.project.n_errors if self.state.project else 0
+        if n_missing > known:
+            self.tell(
+                Message(
+                    f"{n_missing - known:,} items have no place on this map: their "
+                    "positions are no finite numbers.",
+                    kept="All others are shown.",
+                    level="warning",
+                )
+            )
 
     def _same_layout(
         self, positions: NDArray[np.float32], info: ProjectionInfo

@@ -18,11 +18,13 @@ class MapView(Protocol):
 
     The view calls ``on_selection(count)`` after the selection changed, whoever
     changed it, and ``on_excluded(count)`` likewise. It records both in ``history``,
-    which is empty whenever other items are shown.
+    which is empty whenever other items are shown. ``on_removed()`` follows when
+    somebody else took the points away.
     """
 
     on_selection: Callable[[int], None] | None
     on_excluded: Callable[[int], None] | None
+    on_removed: Callable[[], None] | None
     history: History
 
     def show(

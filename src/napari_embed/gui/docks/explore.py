@@ -233,6 +233,13 @@ class ExplorePanel(Panel):
     def _color_chosen(self) -> None:
         self.controller.color_by(self.color.currentData())
 
+    def act(self, action: str) -> None:
+        """Put a map back that was removed from the viewer."""
+        shown = self.controller.state.projection
+        if action == "show_map" and shown is not None:
+            self.controller.tell(None)
+            self.controller.show_projection(shown.name)
+
     # --- showing -----------------------------------------------------------------
 
     def show_state(self, new: ViewState, old: ViewState) -> None:
