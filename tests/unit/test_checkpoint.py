@@ -151,9 +151,15 @@ def test_now_and_then_the_map_is_kept_while_it_forms(
         write(self, name, arrays, **facts)
         written.append((facts["info"]["iteration"], threading.current_thread().name))
 
+    def wait(progress: Progress) -> None:
+        """Let the writer keep up with these few points."""
+        for thread in threading.enumerate():
+            if thread.name == "napari-embed-checkpoint":
+                thread.join()
+
     monkeypatch.setattr(Project, "write_checkpoint", watched)
-    run(project)
-    assert len(written) >= 3
+    run(project, JobControl(wait, interval_s=0))
+    assert len(written) >= 10
     assert {thread for _, thread in written} == {"napari-embed-checkpoint"}
     assert written == sorted(written)
     np.testing.assert_array_equal(project.read_projection(NAME).positions, expected)
