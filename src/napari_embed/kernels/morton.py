@@ -97,7 +97,8 @@ def morton_keys(
                 ti.cast(partial[CHUNKS, 3 + k], ti.f64)
                 - ti.cast(partial[CHUNKS, k], ti.f64),
             )
-        cells = ti.static(float((1 << (31 if dim == 2 else 21)) - 1))
+        # From an integer: as a float32 it would be 2^31, one bit too many for the key.
+        cells = ti.cast(ti.static((1 << (31 if dim == 2 else 21)) - 1), ti.f64)
         key = ti.cast(0, ti.i64)
         for k in ti.static(range(dim)):
             offset = ti.cast(squash(y[i, k]), ti.f64) - ti.cast(
