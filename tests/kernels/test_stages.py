@@ -10,12 +10,12 @@ import pytest
 from napari_embed.params import ProjectionParams
 from napari_embed.tsne import affinities, initial_positions, neighbor_graph, optimizer
 
-STAGES = (50, 250, 500)
+STAGES = (50, 250, 750)
 
 
 @pytest.fixture(scope="module", params=[2, 3], ids=["2D", "3D"])
 def stages(request: pytest.FixtureRequest, fashion10k: Any) -> dict[int, np.ndarray]:
-    """Positions of Fashion-MNIST 10k after 50, 250 and 500 iterations."""
+    """Positions of Fashion-MNIST 10k after 50, 250 and 750 iterations."""
     from sklearn.decomposition import PCA
 
     images, _ = fashion10k
