@@ -59,8 +59,8 @@ def about(given: Problem, **more: Any) -> dict[str, Any]:
     """Return the settings to save with a result."""
     return {
         "items": given.n, "data": "Fashion-MNIST, PCA to 50",
-        "perplexity": PERPLEXITY, "neighbors": NEIGHBORS, **more,
-    }  # fmt: skip
+        "perplexity": PERPLEXITY, "neighbors": NEIGHBORS,
+    } | more  # fmt: skip
 
 
 def settings(dim: int, preset: str = "default", **more: Any) -> ProjectionParams:
