@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bench_tsne_quality import fashion_mnist
+from _tsne_data import fashion_mnist
 from napari_embed.arrays import Affinities, NeighborGraph
 from napari_embed.kernels import runtime
 from napari_embed.params import ProjectionParams

@@ -30,7 +30,7 @@ def real_map(
 ) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """Return the 2D map of Fashion-MNIST at iteration 750, and the labels."""
     from _fashion import STAGES, maps, problem
-    from bench_tsne_quality import fashion_mnist
+    from _tsne_data import fashion_mnist
 
     path = None if keep is None else keep / f"engine_map_{items or 'all'}.npy"
     if path is not None and path.is_file():
@@ -122,8 +122,8 @@ def draw_hierarchies(y: NDArray[np.float32], labels: Any) -> plt.Figure:
     del labels
     points, field = both_hierarchies(y)
     corner, side = _window(y, 10.0)
-    figure, grid = plt.subplots(2, 3, figsize=(style.WIDTH, 5.6))
-    for row, (tree, color, title) in enumerate(
+    figure, grid = plt.subplots(2, 3, figsize=(style.WIDTH, 5.5))
+    for row, (tree, color, name) in enumerate(
         ((points, TEAL, "Embedding hierarchy"), (field, ORANGE, "Field hierarchy"))
     ):
         pad = 0.5 * tree.spacing
@@ -132,24 +132,29 @@ def draw_hierarchies(y: NDArray[np.float32], labels: Any) -> plt.Figure:
             axes.scatter(y[:, 0], y[:, 1], s=0.25, lw=0, c=DOTS, rasterized=True)
             nodes = _at_level(tree, level)
             _boxes(axes, tree, nodes, pad=pad, fc="none", ec=color, lw=0.7)
-            axes.set_title(f"{title}, level {level}: {len(nodes)} nodes", fontsize=9)
+            axes.set_title(f"level {level}: {len(nodes)} nodes", weight="normal")
             axes.autoscale()
             _bare(axes)
-        axes.add_patch(Rectangle(corner, side, side, fc="none", ec=INK, lw=1.2))
+        axes.add_patch(Rectangle(corner, side, side, fc="none", ec=INK, lw=1.3))
+        grid[row, 0].set_ylabel(name, color=color, weight="bold", fontsize=11)
         axes = grid[row, 2]
+        axes.scatter(y[:, 0], y[:, 1], s=5, lw=0, c="#7d858d")
         if row:
-            axes.scatter(*field.points.T, s=5, lw=0, c=ORANGE)
-        nodes = _leaves(points) if row == 0 else _buckets(field, 64)
-        _boxes(axes, tree, nodes, pad=pad, fc="none", ec=color, lw=0.8)
-        axes.scatter(y[:, 0], y[:, 1], s=3.2, lw=0, c="#7d858d" if row == 0 else DOTS,
-                     zorder=0 if row else 2)  # fmt: skip
-        what = "leaves, up to 16 points" if row == 0 else "buckets, up to 64 nodes"
-        axes.set_title(f"The square from close by: {what}", fontsize=9)
-        axes.set(xlim=(corner[0], corner[0] + side), ylim=(corner[1], corner[1] + side))
+            axes.scatter(*field.points.T, s=4.5, lw=0, c=ORANGE)
+        nodes = _buckets(field, 64) if row else np.flatnonzero(tree.child < 0)
+        _boxes(axes, tree, nodes, pad=pad, fc="none", ec=color, lw=1.0)
+        what = "buckets of marked grid nodes" if row else "leaves of up to 16 points"
+        axes.set_title(what, weight="normal")
         _bare(axes)
-        for spine in axes.spines.values():
-            spine.set(visible=True, color=INK, linewidth=1.2)
+        axes.set(xlim=(corner[0], corner[0] + side), ylim=(corner[1], corner[1] + side))
+        _frame(axes)
     return figure
+
+
+def _frame(axes: Axes) -> None:
+    """Frame a close-up as its square is framed on the whole map."""
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=INK, linewidth=1.3)
 
 
 def _buckets(tree: Hierarchy, most: int) -> NDArray[np.int64]:
@@ -192,10 +197,9 @@ def draw_traversal(y: NDArray[np.float32], labels: Any) -> plt.Figure:
     close.set(xlim=(centre[0] - reach, centre[0] + reach),
               ylim=(centre[1] - reach, centre[1] + reach))  # fmt: skip
     whole.add_patch(
-        Rectangle(centre - reach, 2 * reach, 2 * reach, fc="none", ec=INK, lw=1.2)
+        Rectangle(centre - reach, 2 * reach, 2 * reach, fc="none", ec=INK, lw=1.3)
     )
-    for spine in close.spines.values():
-        spine.set(visible=True, color=INK, linewidth=1.2)
+    _frame(close)
     whole.set_title("All of the map")
     close.set_title("Around the targets")
     figure.legend(
@@ -219,17 +223,21 @@ def _legend(tree: Hierarchy, how: Settled, shades: Any) -> list[Any]:
     used = [i for i, nodes in enumerate(how.far) if nodes]
     few, many = used[-1], used[0]
     far = sum(len(nodes) for nodes in how.far)
+    texts = (
+        f"{size[how.bucket]} targets that share one list",
+        f"far: {far} nodes ({sum(points[:-2]):,} points), each settled once for\n"
+        f"{size[how.ancestors[few]]:,} (dark) to {size[how.ancestors[many]]:,} (pale) "
+        "targets",
+        f"near: {len(how.near)} nodes ({points[-2]:,} points), each one mass in the list",
+        f"{len(how.leaves)} leaves whose {points[-1]:,} points are summed one by one",
+    )
+    looks: tuple[dict[str, Any], ...] = (
+        {"fc": "none", "ec": INK, "lw": 1.6},
+        {"fc": (*shades[few][:3], 0.5), "ec": shades[few]},
+        {"fc": "none", "ec": ORANGE},
+        {"fc": (*_rgb(ORANGE), 0.35), "ec": ORANGE},
+    )
     return [
-        Rectangle((0, 0), 1, 1, fc="none", ec=INK, lw=1.6,
-                  label=f"{size[how.bucket]} targets that share one list"),
-        Rectangle((0, 0), 1, 1, fc=(*shades[few][:3], 0.5), ec=shades[few],
-                  label=f"far: {far} nodes ({sum(points[:-2]):,} points), settled once for "
-                  f"{size[how.ancestors[few]]:,} (dark)\nto {size[how.ancestors[many]]:,} "
-                  "targets (pale) together"),
-        Rectangle((0, 0), 1, 1, fc="none", ec=ORANGE,
-                  label=f"near: {len(how.near)} nodes ({points[-2]:,} points), each one "
-                  "mass in the list"),
-        Rectangle((0, 0), 1, 1, fc=(*_rgb(ORANGE), 0.35), ec=ORANGE,
-                  label=f"{len(how.leaves)} leaves whose {points[-1]:,} points are summed "
-                  "one by one"),
-    ]  # fmt: skip
+        Rectangle((0, 0), 1, 1, label=text, **look)
+        for text, look in zip(texts, looks, strict=True)
+    ]
