@@ -228,7 +228,7 @@ def _legend(tree: Hierarchy, how: Settled, shades: Any) -> list[Any]:
         f"far: {far} nodes ({sum(points[:-2]):,} points), each settled once for\n"
         f"{size[how.ancestors[few]]:,} (dark) to {size[how.ancestors[many]]:,} (pale) "
         "targets",
-        f"near: {len(how.near)} nodes ({points[-2]:,} points), each one mass in the list",
+        f"near: {len(how.near)} nodes ({points[-2]:,} points), each a mass in the list",
         f"{len(how.leaves)} leaves whose {points[-1]:,} points are summed one by one",
     )
     looks: tuple[dict[str, Any], ...] = (
