@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 from napari.layers import Points
-from napari.layers.utils.color_manager import DEFAULT_COLOR_CYCLE
 
 from napari_embed.errors import InputError
 from napari_embed.gui.legend.palettes import category_palette
@@ -29,6 +28,7 @@ class Features(Appearance):
     def _set_up_features(self) -> None:
         self._color_feature: str | None = None
         self._color_mode = "direct"
+        self._own_cycle = False  # whether someone has chosen a cycle
 
     # -- the table
 
@@ -115,9 +115,9 @@ class Features(Appearance):
     def _cycle(self, n_categories: int) -> npt.NDArray[np.float32]:
         """Return colours (m, 4): the chosen cycle, or the palette for the eye."""
         wanted = min(max(n_categories, 1), _MOST_CATEGORIES)
-        cycle = np.atleast_2d(self.face_color_cycle)
-        if np.array_equal(cycle, DEFAULT_COLOR_CYCLE):
+        if not self._own_cycle:
             return category_palette(wanted)
+        cycle = np.atleast_2d(self.face_color_cycle)
         return np.resize(cycle, (wanted, cycle.shape[1]))
 
     def _take(self, result: Coloring) -> None:
@@ -176,8 +176,10 @@ class Features(Appearance):
     @face_color_cycle.setter
     def face_color_cycle(self, cycle: Any) -> None:
         Points.face_color_cycle.fset(self, cycle)
-        if self._ready and self._color_mode == "cycle":
-            self.refresh_colors()
+        if self._ready:
+            self._own_cycle = True
+            if self._color_mode == "cycle":
+                self.refresh_colors()
 
     @property
     def face_colormap(self) -> Any:
