@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -144,8 +145,13 @@ def npe2pm_ours(monkeypatch):
     """The plugins that are installed: napari's own and ours."""
     import npe2
 
+    import napari_embed
+
     manager = npe2.PluginManager()
     manager.discover()
+    if "napari-embed" not in manager:  # imported from its folder, not installed
+        file = Path(napari_embed.__file__).with_name("napari.yaml")
+        manager.register(npe2.PluginManifest.from_file(file))
     monkeypatch.setattr(npe2.PluginManager, "instance", lambda: manager)
     return manager
 
