@@ -96,3 +96,49 @@ def check_finished_chunks(project: Project) -> None:
     known = np.isfinite(stored).all(axis=1)
     np.testing.assert_array_equal(stored[known], vectors_of(np.flatnonzero(known)))
     assert known.any()
+
+
+HANG = """
+import sys, time
+from napari_embed.project import Project
+from napari_embed.project.ledger import Ledger
+from napari_embed.sources import SourceSpec
+
+def hang(root):
+    print(root, flush=True)
+    time.sleep(60)
+
+Ledger.create = hang
+Project.create(sys.argv[1], SourceSpec("vectors", sys.argv[2]))
+"""
+
+
+def test_what_a_killed_new_left_is_removed_by_the_next(tmp_path):
+    np.save(tmp_path / "v.npy", np.ones((9, 3), np.float32))
+    # The system counts bytes: 228 of them here, in 80 characters.
+    target = tmp_path / ("\u56fe" * 74 + ".embed")
+    command = [sys.executable, "-c", HANG, str(target), str(tmp_path / "v.npy")]
+    with subprocess.Popen(
+        command, stdout=subprocess.PIPE, encoding="utf-8",
+        env=os.environ | {"PYTHONUTF8": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdout is not None
+        left = Path(process.stdout.readline().strip())
+        spec = SourceSpec("vectors", str(tmp_path / "v.npy"))
+        Project.create(target, spec).close()
+        assert left.is_dir()  # its process runs: not ours to touch
+        process.kill()
+    assert (left / "items.parquet").is_file()
+    pid = f"-{process.pid}-"
+    foreign = [
+        left.with_name(left.name.replace(left.name.split(".")[-2][:8], "0" * 8)),
+        left.with_name(left.name.replace(target.name[:20], "\u5716" * 20)),
+        left.with_name(left.name.replace(pid, f"-{os.getpid()}-")),
+        left.with_name(f".{target.name[:20]}.mine.partial"),
+    ]
+    for folder in foreign:
+        folder.mkdir()
+    target.rename(tmp_path / "first.embed")
+    Project.create(target, spec).close()
+    assert not left.exists()
+    assert all(folder.is_dir() for folder in foreign)

@@ -69,11 +69,28 @@ def test_second_writer_in_the_same_process_is_refused(path):
 def test_a_holder_on_another_host_is_left_to_a_person(path):
     other = {"pid": 1, "host": "far-away", "since": "2026-01-01T00:00:00Z"}
     (path / LOCK_NAME).write_text(json.dumps(other))
-    with pytest.raises(StoreLockedError, match=r"far-away.*delete"):
+    with pytest.raises(
+        StoreLockedError, match=r"far-away.*delete the file .*writer\.lock"
+    ):
         Project.open(path, mode="a")
     assert json.loads((path / LOCK_NAME).read_text()) == other
     (path / LOCK_NAME).unlink()
     Project.open(path, mode="a").close()
+
+
+def test_a_lock_that_another_host_holds_for_certain_is_not_to_be_broken(
+    path, monkeypatch
+):
+    monkeypatch.setattr("napari_embed.project.lock._try_lock", lambda file: False)
+    other = {"pid": 1, "host": "far-away", "since": "2026-01-01T00:00:00Z"}
+    (path / LOCK_NAME).write_text(json.dumps(other))
+    with pytest.raises(StoreLockedError) as caught:
+        Project.open(path, mode="a")
+    text = str(caught.value)
+    assert "far-away" in text
+    assert "Wait" in text
+    assert "delete" not in text
+    assert "read-only" not in text  # said to windows, which read only anyway
 
 
 def test_junk_in_the_lock_file_does_not_block(path):

@@ -11,7 +11,9 @@ import contextlib
 import errno
 import hashlib
 import os
+import re
 import shutil
+import socket
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,10 +24,13 @@ from napari_embed.errors import StoreError, StoreReadOnlyError
 __all__ = [
     "STAGING",
     "atomic_file",
+    "beside",
     "checksum_bytes",
     "checksum_file",
     "free_bytes",
     "new_staging_folder",
+    "process_lives",
+    "remove_stale",
     "remove_tree",
     "store_errors",
     "sweep",
@@ -38,6 +43,8 @@ STAGING = ".staging"
 """Folder inside a project for unfinished work; emptied when a writer opens it."""
 
 _TEMPORARY = ".partial"  # the ending Zarr gives its temporary files, too
+_MOST_NAME_BYTES = 100
+_UNIQUE = re.compile(r"([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{32}")
 
 
 @contextlib.contextmanager
@@ -136,7 +143,7 @@ def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
         raise StoreError(
             f"{path} exists already. Choose another name, or allow overwriting."
         )
-    temporary = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex}{_TEMPORARY}")
+    temporary = beside(path)
     with store_errors("write", path):
         try:
             with open(temporary, "xb") as file:
@@ -149,6 +156,59 @@ def atomic_file(path: Path, *, overwrite: bool = True) -> Iterator[IO[bytes]]:
             with contextlib.suppress(OSError):
                 temporary.unlink()
             raise
+
+
+def beside(path: Path) -> Path:
+    """Return a new hidden name in the same folder, which says whose work it is.
+
+    The system counts bytes, not characters: a name of 100 Chinese ones has 300.
+    """
+    name = _shortened(path.name)
+    unique = f"{_host()}-{os.getpid()}-{uuid.uuid4().hex}"
+    return path.with_name(f".{name}.{unique}{_TEMPORARY}")
+
+
+def remove_stale(path: Path) -> None:
+    """Delete folders that `beside` named for ``path`` in processes that are gone.
+
+    Those of other computers and of running processes stay.
+    """
+    start = f".{_shortened(path.name)}."
+    with contextlib.suppress(OSError):
+        for entry in list(os.scandir(path.parent)):
+            if not (entry.name.startswith(start) and entry.name.endswith(_TEMPORARY)):
+                continue
+            found = _UNIQUE.fullmatch(
+                entry.name.removeprefix(start).removesuffix(_TEMPORARY)
+            )
+            if (
+                found
+                and found[1] == _host()
+                and not process_lives(int(found[2]))
+                and entry.is_dir(follow_symlinks=False)
+            ):
+                _delete(Path(entry.path))
+
+
+def process_lives(pid: int) -> bool:
+    """Return whether a process of this computer runs; True where it cannot be told."""
+    if os.name == "nt":
+        return True  # a signal 0 would end the process there
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
+
+
+def _shortened(name: str) -> str:
+    return name.encode("utf-8", "ignore")[:_MOST_NAME_BYTES].decode("utf-8", "ignore")
+
+
+def _host() -> str:
+    return _digest(socket.gethostname().encode("utf-8", "replace")).hexdigest()[:8]
 
 
 def write_atomic(path: Path, content: bytes) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 from types import TracebackType
 
 from napari_embed.errors import StoreLockedError
-from napari_embed.project.atomic import store_errors
+from napari_embed.project.atomic import process_lives, store_errors
 
 __all__ = ["LOCK_NAME", "Holder", "WriterLock"]
 
@@ -87,14 +87,17 @@ class WriterLock:
 
     def _refusal(self, holder: Holder | None, free: bool | None) -> str:
         who = str(holder) if holder else "another process"
-        if holder and holder.host != socket.gethostname():
+        if free is not False and holder and holder.host != socket.gethostname():
             return (
-                f"The project is locked for writing by {who}. If that process is gone, "
-                f"delete {self.path} by hand; until then open the project read-only."
+                f"The project {self.path.parent} is marked as being written by {who}. "
+                "Whether that process still runs cannot be seen from this computer. "
+                f"Make sure on {holder.host} that it does not, then delete the file "
+                f"{self.path} and try again; two writers at once would damage the "
+                "project. Looking at it works meanwhile."
             )
         return (
             f"The project {self.path.parent} is being written by {who}. Wait until it "
-            "is done, stop it, or open the project read-only."
+            "is done, or stop it. Looking at it works meanwhile."
         )
 
     def release(self) -> None:
@@ -164,16 +167,4 @@ def _may_live(holder: Holder, locked: bool | None) -> bool:
     """
     if holder.host != socket.gethostname():
         return True
-    return locked is None and _process_lives(holder.pid)
-
-
-def _process_lives(pid: int) -> bool:
-    if sys.platform == "win32":
-        return True  # cannot be told cheaply; Windows has file locks on every disk
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except (PermissionError, OverflowError):
-        return True
-    return True
+    return locked is None and process_lives(holder.pid)

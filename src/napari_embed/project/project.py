@@ -6,7 +6,6 @@ import contextlib
 import logging
 import os
 import shutil
-import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -23,9 +22,11 @@ from napari_embed.errors import (
 )
 from napari_embed.project import results
 from napari_embed.project.atomic import (
+    beside,
     checksum_bytes,
     checksum_file,
     free_bytes,
+    remove_stale,
     remove_tree,
     store_errors,
     sweep,
@@ -110,7 +111,8 @@ class Project(ProjectReader):
         size = thumbnail_size or _thumbnail_size(source, items)
         with store_errors("create", target):
             target.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = target.with_name(f".{target.name[:80]}.{uuid.uuid4().hex}.partial")
+        remove_stale(target)
+        unfinished = beside(target)
         try:
             with store_errors("create", target):
                 unfinished.mkdir()
