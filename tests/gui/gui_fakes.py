@@ -234,6 +234,7 @@ def stage_entry(key: str, state: str = "sealed", **more: Any) -> SimpleNamespace
     return SimpleNamespace(
         key=key, state=state, params=more.pop("params", {}),
         fingerprint=more.pop("fingerprint", "f"),
+        upstream=more.pop("upstream", ""),
         info=more.pop("info", {}), chunks_done=more.pop("done", 1),
         chunks_total=more.pop("total", 1),
     )  # fmt: skip

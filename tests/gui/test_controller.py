@@ -412,6 +412,26 @@ def test_a_map_ended_by_hand_can_be_started_again(tmp_path: Path) -> None:
     assert card.summary == "tsne-3d: KL 1.50 after 90 iterations, ended by hand"
 
 
+def test_the_first_encoders_map_stays_done_beside_a_second_encoder(
+    tmp_path: Path,
+) -> None:
+    from dataclasses import replace
+
+    desk = Desk(tmp_path, projections=dict(MAPS), stages=[
+        stage_entry("embeddings/descriptor"),
+        stage_entry("neighbors/descriptor"),
+        stage_entry("embeddings/lite0"),
+        stage_entry("projections/tsne-3d", upstream="neighbors/descriptor"),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    compute = desk.controller.compute
+    settings = compute.settings
+    for encoder, status in (("descriptor", "done"), ("lite0", "missing")):
+        other = replace(settings.embed, encoder=encoder)
+        compute.set_settings(replace(settings, embed=other))
+        assert desk.state.stage("projection").status == status
+
+
 @pytest.mark.parametrize("by_hand", [False, True])
 def test_a_map_that_was_kept_half_way_is_gone_on_with(
     tmp_path: Path, by_hand: bool

@@ -241,6 +241,26 @@ def test_another_encoder_version_computes_again_and_makes_the_rest_stale(
         assert not pipeline.run_projection(project, pca, JobControl()).computed
 
 
+def test_a_map_keeps_its_name_when_a_second_encoder_comes(
+    tmp_path: Path, images: Path, encoder: MeanEncoder
+) -> None:
+    pca = ProjectionParams(method="pca", n_components=2)
+    with make(tmp_path / "a.embed", images) as project:
+
+        def names(embeddings: str) -> tuple[str, bool]:
+            found = pipeline.run_projection(
+                project, pca, JobControl(), embeddings=embeddings
+            )
+            return found.name, found.computed
+
+        pipeline.run_embed(project, EmbedParams(encoder="mean"), JobControl())
+        assert names("mean") == ("pca-2d", True)
+        pipeline.run_embed(project, EmbedParams(encoder="other"), JobControl())
+        assert names("mean") == ("pca-2d", False)
+        assert names("other") == ("other-pca-2d", True)
+        assert names("mean") == ("pca-2d", False)
+
+
 def test_own_vectors_and_positions(tmp_path: Path, rng: np.random.Generator) -> None:
     vectors = rng.normal(size=(N, 6))
     vectors[3, 2], vectors[7, 0], vectors[9, 1] = np.nan, np.inf, 1e300

@@ -47,6 +47,7 @@ from napari_embed.params import (
     fingerprint,
 )
 from napari_embed.project import Project
+from napari_embed.project.stages import map_name
 
 if TYPE_CHECKING:
     from napari_embed.project import StageInfo
@@ -182,9 +183,8 @@ def _content(stage: StageInfo) -> list[str | int]:
 
 def projection_name(project: Project, embeddings: str, params: ProjectionParams) -> str:
     """Return the default name of a map: with the embeddings' if there are several."""
-    plain = f"{params.method}-{params.n_components}d"
-    others = set(project.embeddings_names()) - {embeddings}
-    return f"{embeddings}-{plain}" if others else plain
+    stages = {stage.key: stage for stage in project.stages()}
+    return map_name(stages, embeddings, f"{params.method}-{params.n_components}d")
 
 
 def run_neighbors(

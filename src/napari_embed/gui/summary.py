@@ -167,11 +167,12 @@ def _keys(snapshot: Snapshot, settings: ComputeSettings) -> dict[Stage, str]:
 
 def projection_name(snapshot: Snapshot, settings: ComputeSettings) -> str:
     """Return the name of the map that the settings describe."""
+    from napari_embed.project.stages import map_name
+
     params = settings.projection
-    plain = f"{params.method}-{params.n_components}d"
     name = embeddings_name(settings.embed.encoder, own_vectors=snapshot.own_vectors)
-    others = [e for e in snapshot.info.encoders if e != name]
-    return f"{name}-{plain}" if others else plain
+    plain = f"{params.method}-{params.n_components}d"
+    return map_name(snapshot.stages, name, plain)
 
 
 _WITHOUT_EFFECT = {"batch_size", "device"}

@@ -18,7 +18,7 @@ from napari_embed.errors import (
 from napari_embed.project.ledger import Ledger, StageRecord
 from napari_embed.project.store import DiskArray
 
-__all__ = ["ChunkStage", "StageInfo", "StoredRows", "stage_infos"]
+__all__ = ["ChunkStage", "StageInfo", "StoredRows", "map_name", "stage_infos"]
 
 StageState = Literal["missing", "partial", "sealed", "stale"]
 
@@ -78,6 +78,25 @@ def stage_infos(ledger: Ledger) -> dict[str, StageInfo]:
         )
         for key, record in records.items()
     }
+
+
+def map_name(stages: Mapping[str, StageInfo], embeddings: str, plain: str) -> str:
+    """Return the name of a map of some embeddings.
+
+    The plain one ("tsne-3d") while these are the only embeddings, and afterwards for
+    the ones it was made of; with the embeddings' name in front for all others.
+    """
+    kind = "embeddings/"
+    names = {key.removeprefix(kind) for key in stages if key.startswith(kind)}
+    long = f"{embeddings}-{plain}"
+    if not names - {embeddings}:
+        return plain
+    if f"projections/{long}" not in stages:
+        mine = {f"neighbors/{embeddings}", f"embeddings/{embeddings}"}
+        for key in (f"projections/{plain}", f"checkpoints/{plain}"):
+            if key in stages:
+                return plain if stages[key].upstream in mine else long
+    return long
 
 
 def _state(record: StageRecord, records: Mapping[str, StageRecord]) -> StageState:
