@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -85,6 +86,17 @@ def test_help(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     text = capsys.readouterr().out
     assert text.startswith("Usage: napari-embed")
     assert max(map(len, text.splitlines())) <= 88
+
+
+def test_commands_describe_an_option_they_share_alike() -> None:
+    from napari_embed.cli import compute, whole
+
+    def shared(command: click.Command, name: str) -> dict[str, object]:
+        found = next(p for p in command.params if p.name == name)
+        return found.to_info_dict()
+
+    assert shared(compute.embed, "encoder") == shared(whole.map_, "encoder")
+    assert shared(compute.project, "dims") == shared(whole.map_, "dims")
 
 
 def test_help_loads_nothing_heavy() -> None:

@@ -8,7 +8,14 @@ from typing import Any
 import click
 
 from napari_embed.cli.console import Engine, duration, say
-from napari_embed.cli.options import PROJECT, device, project_argument, seed
+from napari_embed.cli.options import (
+    PROJECT,
+    device,
+    dims,
+    encoder,
+    project_argument,
+    seed,
+)
 from napari_embed.params import (
     PRESETS,
     EmbedParams,
@@ -162,12 +169,7 @@ the encoders.
 """,
 )
 @project_argument
-@click.option(
-    "--encoder",
-    default="descriptor",
-    show_default=True,
-    help="What turns images into vectors; see `napari-embed encoders`.",
-)
+@encoder
 @click.option("--weights", type=PROJECT, help="File with the encoder's weights.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time.")
 @click.option("--retry-failed", is_flag=True, help="Try unreadable images again.")
@@ -304,13 +306,7 @@ Examples:
 """,
 )
 @project_argument
-@click.option(
-    "--dims",
-    type=click.Choice(["2", "3"]),
-    default="3",
-    show_default=True,
-    help="Dimensions of the map.",
-)
+@dims
 @click.option(
     "--method",
     type=click.Choice(["tsne", "pca"]),

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["PROJECT", "device", "project_argument", "seed"]
+__all__ = ["PROJECT", "device", "dims", "encoder", "project_argument", "seed"]
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -28,6 +28,27 @@ def device(command: Command) -> Command:
         default="auto",
         show_default=True,
         help="Where to compute; auto takes a usable NVIDIA GPU.",
+    )(command)
+
+
+def encoder(command: Command) -> Command:
+    """Add ``--encoder``."""
+    return click.option(
+        "--encoder",
+        default="descriptor",
+        show_default=True,
+        help="What turns images into vectors; see `napari-embed encoders`.",
+    )(command)
+
+
+def dims(command: Command) -> Command:
+    """Add ``--dims``."""
+    return click.option(
+        "--dims",
+        type=click.Choice(["2", "3"]),
+        default="3",
+        show_default=True,
+        help="Dimensions of the map.",
     )(command)
 
 

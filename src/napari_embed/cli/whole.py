@@ -17,7 +17,7 @@ from napari_embed.cli.compute import (
     report_projection,
 )
 from napari_embed.cli.console import Engine, say
-from napari_embed.cli.options import PROJECT, device
+from napari_embed.cli.options import PROJECT, device, dims, encoder
 from napari_embed.cli.viewer import demo_view, open_viewer
 from napari_embed.errors import InputError, MissingDependencyError
 from napari_embed.params import EmbedParams, ProjectionParams
@@ -101,19 +101,8 @@ Examples:
 )
 @click.argument("source")
 @click.argument("project", type=PROJECT, required=False)
-@click.option(
-    "--encoder",
-    default="descriptor",
-    show_default=True,
-    help="See `napari-embed encoders`.",
-)
-@click.option(
-    "--dims",
-    type=click.Choice(["2", "3"]),
-    default="3",
-    show_default=True,
-    help="Dimensions of the map.",
-)
+@encoder
+@dims
 @click.option("--no-view", is_flag=True, help="Do not open napari at the end.")
 @device
 def map_(
