@@ -24,6 +24,7 @@ class FakeMap:
         self.on_selection: Callable[[int], None] | None = None
         self.on_excluded: Callable[[int], None] | None = None
         self.on_removed: Callable[[], None] | None = None
+        self.on_ndisplay: Callable[[int], None] | None = None
         self.history = History()
         self.calls: list[tuple[str, Any]] = []
         self.mask = np.zeros(0, dtype=bool)
@@ -39,6 +40,9 @@ class FakeMap:
         if len(self.mask) != len(positions):
             self.mask = np.zeros(len(positions), dtype=bool)
         self.positions = positions
+
+    def set_ndisplay(self, d: int) -> None:
+        self.calls.append(("ndisplay", d))
 
     def update_positions(self, positions: np.ndarray) -> None:
         self.calls.append(("update_positions", None))

@@ -17,13 +17,14 @@ from gui_fakes import (
 )
 from napari.utils.key_bindings import KeymapHandler
 from qtpy.QtCore import QMimeData, QPoint, QPointF, Qt, QUrl
-from qtpy.QtGui import QDropEvent
+from qtpy.QtGui import QColor, QDropEvent
 from qtpy.QtWidgets import QApplication, QLabel
 
 from napari_embed.errors import StoreError
 from napari_embed.gui import session as session_module
 from napari_embed.gui.docks.all_panels import AllPanels
 from napari_embed.gui.docks.compute import ComputePanel
+from napari_embed.gui.docks.curve import CurvePlan, nice_ticks, tick_words
 from napari_embed.gui.docks.explore import ExplorePanel
 from napari_embed.gui.docks.keys import KeyList
 from napari_embed.gui.docks.parts import progress_words
@@ -391,6 +392,178 @@ def test_the_camera_follows_a_growing_map(window):
     camera.zoom = camera.zoom * 3  # the user looks closer; that stays
     view.update_positions(positions * 100)
     assert camera.zoom == pytest.approx(3 * before / 100, rel=0.05)
+
+
+def test_each_map_is_seen_again_as_it_was_left(window):
+    window.open()
+    panel, layer = window.panels.explore, window.panels.session.map.layer
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+
+    def turn_to(d: int) -> None:
+        panel.dimensions.button(d).click()
+        window.settle(lambda: window.state.projection.name == f"tsne-{d}d")
+        assert window.viewer.dims.ndisplay == window.state.ndisplay == d
+
+    camera.angles, camera.zoom, camera.center = (
+        (10.0, 20.0, 30.0),
+        77.0,
+        (1.0, 2.0, 3.0),
+    )
+    layer.select(np.arange(5))
+    panel.legend.model.toggle(1)
+    panel.legend._tell()
+    colors = layer.coloring.rgba()
+    shown_before = layer.visible_mask.copy()
+    turn_to(2)
+    assert panel.dimensions.checkedId() == 2
+    # The same points are selected, coloured and hidden.
+    assert layer.selected_ids().tolist() == list(range(5))
+    assert np.array_equal(layer.visible_mask, shown_before)
+    assert np.array_equal(layer.coloring.rgba(), colors)
+    camera.zoom, camera.center = 55.0, (0.0, 0.25, 0.5)
+    turn_to(3)
+    assert camera.angles == pytest.approx((10.0, 20.0, 30.0))
+    assert camera.center == pytest.approx((1.0, 2.0, 3.0))
+    assert camera.zoom == 77.0
+    turn_to(2)
+    assert camera.zoom == 55.0
+    assert camera.center[1:] == pytest.approx((0.25, 0.5))
+    # A camera that nobody moved looks at all points again.
+    panel.controller.fit_selection()
+    window.controller.clear_selection()
+    panel.controller.fit_selection()
+    fitted = camera.zoom
+    turn_to(3)
+    turn_to(2)
+    assert camera.zoom == pytest.approx(fitted)
+
+
+def test_a_map_computed_anew_is_looked_at_as_a_whole(window):
+    window.open()
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    fitted = camera.zoom
+    camera.zoom = 5 * fitted
+    window.controller.show_projection("tsne-2d")
+    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    old = window.project.projections["tsne-3d"].positions
+    old *= 2
+    window.controller.show_projection("tsne-3d")
+    window.settle(lambda: window.state.projection.name == "tsne-3d")
+    assert camera.zoom == pytest.approx(fitted / 2, rel=0.05)
+
+
+def test_naparis_own_switch_turns_to_the_other_map(window):
+    window.open()
+    window.viewer.dims.ndisplay = 2
+    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    assert window.panels.explore.dimensions.checkedId() == 2
+    window.viewer.dims.ndisplay = 3
+    window.settle(lambda: window.state.projection.name == "tsne-3d")
+    assert window.state.ndisplay == 3
+
+
+def test_a_3d_map_alone_is_seen_flat_and_a_2d_map_alone_says_so(window):
+    two = window.project.projections.pop("tsne-2d")
+    window.open()
+    panel = window.panels.explore
+    camera = getattr(window.viewer, "scene", window.viewer).camera
+    camera.angles, camera.zoom = (5.0, 6.0, 7.0), 66.0
+    panel.dimensions.button(2).click()
+    assert window.viewer.dims.ndisplay == window.state.ndisplay == 2
+    assert window.state.projection.name == "tsne-3d"
+    assert window.state.message.text == "This is the 3D map seen flat."
+    panel.dimensions.button(3).click()
+    assert window.viewer.dims.ndisplay == 3
+    assert camera.angles == pytest.approx((5.0, 6.0, 7.0))
+    assert camera.zoom == 66.0
+    assert window.state.message is None
+    window.project.projections = {"tsne-2d": two}
+    window.open()
+    window.settle(lambda: window.state.projection is not None)
+    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    panel.dimensions.button(3).click()
+    assert "no 3D map yet" in window.state.message.text
+    assert panel.dimensions.checkedId() == window.viewer.dims.ndisplay == 2
+
+
+def test_a_forming_map_can_be_paused_and_kept_beside_the_map(window):
+    window.project.stage_list = [
+        stage_entry("embeddings/descriptor"), stage_entry("neighbors/descriptor"),
+    ]  # fmt: skip
+    window.open()
+    card, compute = window.panels.explore.live, window.controller.compute
+    assert card.isHidden()
+    compute.start_stage("projection")
+    assert shown(card)
+    window.engine.send(
+        "progress", stage="t-SNE", done=100, total=750, unit="iterations", rate=50.0,
+        eta_s=13.0,
+    )  # fmt: skip
+    window.engine.send("kl", iteration=50, kl_divergence=3.5)
+    window.settle(lambda: len(card.plot.points) == 1)
+    assert card.state.text() == "early exaggeration until 250"
+    assert card.progress.words.text() == "100 of 750 iterations, 50/s, 13 s left"
+    card.pause.click()
+    assert card.pause.text() == "Resume"
+    assert card.state.text() == "paused"
+    card.pause.click()
+    window.engine.send("progress", stage="t-SNE", done=300, total=750)
+    window.settle(lambda: card.state.text() == "settling")
+    card.stop.click()
+    assert not card.stop.isEnabled()
+    assert window.engine.jobs[-1].wishes == ["pause", "resume", "stop"]
+    late = ExplorePanel(window.viewer)  # a panel opened later knows the curve
+    window.qtbot.addWidget(late)
+    assert late.live.plot.points == [(50, 3.5)]
+    window.engine.send("done", name="tsne-3d")
+    window.settle(lambda: not compute.live)
+    assert card.isHidden()
+
+
+@pytest.mark.parametrize("theme", ["dark", "light"])
+def test_the_curve_is_drawn_with_its_axes(window, theme):
+    window.viewer.theme = theme
+    plot = window.panels.compute.spark
+    plot.resize(300, plot.height())
+    plot.set_plan(CurvePlan(750, 250, 12.0), "settling")
+    for i in range(1, 10):
+        plot.follow(50 * i, 5.0 - i / 3)
+    plot.follow(500, float("nan"))
+    assert plot.points[-1] == (450, 2.0)
+    assert plot.headline() == "KL divergence 2.000"
+    (start, end), (low, high) = plot.ranges()
+    assert (start, end) == (0, 750)
+    assert low < 2.0
+    assert high > plot.points[0][1]
+    picture = plot.grab().toImage()
+    line = QColor(window.panels.session.colors.accent)
+    found = [
+        (x, y)
+        for x in range(picture.width())
+        for y in range(picture.height())
+        if picture.pixelColor(x, y) == line
+    ]
+    xs, ys = np.array(found).T
+    scale = picture.width() / plot.width()
+    assert xs.max() < 0.75 * picture.width()  # the rest is still to come
+    assert ys.min() > 12 * scale  # below the headline
+    first, last = ys[xs <= xs.min() + 3].mean(), ys[xs >= xs.max() - 3].mean()
+    assert first < last  # it falls
+    plot.follow(0, float("nan"))
+    assert plot.points == []
+    assert plot.headline().endswith("not measured yet")
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "most"), [(0, 750, 5), (0.9, 4.3, 4), (3.99, 4.0, 3), (1e-6, 2, 4)]
+)
+def test_ticks_are_round_and_few(low, high, most):
+    ticks = nice_ticks(low, high, most)
+    assert 1 <= len(ticks) <= most
+    assert all(low <= t <= high for t in ticks)
+    words = tick_words(ticks)
+    assert len(set(words)) == len(words)
+    assert max(len(word) for word in words) <= 6
 
 
 def test_a_class_can_get_another_colour(window):

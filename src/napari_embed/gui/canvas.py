@@ -11,6 +11,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_embed.gui.cameras import Cameras
 from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
@@ -44,6 +45,7 @@ class NapariMap:
         self.on_tool: Callable[[str], None] | None = None
         self.on_excluded: Callable[[int], None] | None = None
         self.on_removed: Callable[[], None] | None = None
+        self.on_ndisplay: Callable[[int], None] | None = None
         self.history = History()
         self.layer: EmbeddingPoints | None = None
         self.link: ImageLink | None = None
@@ -52,30 +54,72 @@ class NapariMap:
         self._captions: Captions | None = None
         self._categories: tuple[Any, Any] | None = None
         self._fitted = (np.zeros(3, np.float32), float("nan"))
-        self._our_look: tuple[float, ...] = ()
+        self._cameras = Cameras(viewer)
+        self._layouts: dict[str, bytes] = {}
+        self._turning = False  # the dimensions are changed by us
         self._free_width = float("inf")  # canvas pixels left of the images
         self._tool = "pan"
         self._select_mode = "replace"
         self._excluded: NDArray[np.bool_] | None = None  # of a layer that was removed
         viewer.layers.events.removed.connect(self._removed)
+        # After napari's own, which moves the camera.
+        viewer.dims.events.ndisplay.connect(self._ndisplay_changed, position="last")
 
     # --- points ------------------------------------------------------------------
 
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
     ) -> None:
-        """Put (n, 2|3) positions on the canvas and look at all of them."""
+        """Put (n, 2|3) positions on the canvas and look at all of them.
+
+        A map that was seen before and is the same is seen as it was left.
+        """
         if self.layer is not None and len(self.layer.data) != len(positions):
             self.clear()
+        self._leave_map()
         if self.layer is None:
             self._add(positions, name)
         else:
             self.layer.set_positions(positions)
             self.layer.name = name
-        if self._viewer.dims.ndisplay != n_components:
+        self._turning = True
+        try:
             self._viewer.dims.ndisplay = n_components
+        finally:
+            self._turning = False
         self._free_width = float("inf")
-        self.fit()
+        if self._layouts.get(name) != self.layer.bounds.tobytes():
+            self._cameras.forget(name)  # it was computed anew
+        self._look_again(name)
+
+    def _leave_map(self) -> None:
+        """Note what the map shown is like, to know it again."""
+        if self.layer is not None and self._cameras.map:
+            self._layouts[self._cameras.map] = self.layer.bounds.tobytes()
+        self._cameras.map = ""
+
+    def _look_again(self, name: str) -> None:
+        """Look at a map as it was left, or at all of it."""
+        stand = self._cameras.before(name, self._viewer.dims.ndisplay)
+        self._cameras.map = name
+        if stand is not None:
+            self._cameras.restore(stand)
+        if stand is None or stand.fitted:
+            self.fit()
+        else:
+            self._fitted = self._extent()
+
+    def set_ndisplay(self, d: int) -> None:
+        """See the map in 2 or 3 dimensions: a 3D map may be seen flat."""
+        self._viewer.dims.ndisplay = d
+
+    def _ndisplay_changed(self, event: Any = None) -> None:
+        """Answer the dimensions that the user has changed, by napari's button say."""
+        if self._turning or self.layer is None:
+            return
+        self._look_again(self._cameras.map)
+        if self.on_ndisplay is not None:
+            self.on_ndisplay(int(self._viewer.dims.ndisplay))
 
     def _add(self, positions: NDArray[np.float32], name: str) -> None:
         layer = self.layer = EmbeddingPoints(positions, name=name, tell_missing=False)
@@ -107,10 +151,10 @@ class NapariMap:
         drift = float(np.abs(middle - old_middle).max()) / radius
         if SHRUNK < ratio < GROWN and drift < DRIFTED:
             return
-        if self._look() == self._our_look:
+        if self._cameras.untouched:
             self.fit()
         elif not SHRUNK < ratio < GROWN:
-            camera = self._camera()
+            camera = self._cameras.camera
             camera.zoom = camera.zoom / ratio
             camera.center = tuple(float(c) * ratio for c in camera.center)
             self._fitted = middle, radius
@@ -122,16 +166,8 @@ class NapariMap:
         low, high = self.layer.bounds
         return (low + high) / 2, float((high - low).max() / 2)
 
-    def _look(self) -> tuple[float, ...]:
-        """Return where the camera looks and how near; turning it is not counted."""
-        camera = self._camera()
-        return (*(float(c) for c in camera.center), float(camera.zoom))
-
     def _active(self) -> Any:
         return self._viewer.layers.selection.active
-
-    def _camera(self) -> Any:
-        return getattr(self._viewer, "scene", self._viewer).camera
 
     def fit(self) -> None:
         """Look at all points."""
@@ -142,7 +178,7 @@ class NapariMap:
             self.link.fit_view()
         else:
             fit_camera(self.layer, viewer=self._viewer)
-        self._our_look = self._look()
+        self._cameras.fitted()
 
     def fit_selection(self) -> None:
         """Look at the selected points, or at all."""
@@ -160,6 +196,9 @@ class NapariMap:
         self._drop_link()
         self.layer = self._excluded = None
         self.history.clear()
+        self._leave_map()
+        self._cameras.forget()
+        self._layouts.clear()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
@@ -168,6 +207,7 @@ class NapariMap:
         if event.value is self.layer and self.layer is not None:
             self._excluded = np.array(self.layer.excluded_mask)
             self._drop_link()
+            self._leave_map()
             self.layer = None
             self.history.clear()
             if self.on_selection is not None:
@@ -206,7 +246,7 @@ class NapariMap:
         place = sheet.place if sheet is not None else None
         if place is None or place.left >= self._free_width:
             return
-        if self._look() == self._our_look:
+        if self._cameras.untouched:
             self.fit()
             self._free_width = place.left
 
@@ -334,6 +374,8 @@ class NapariMap:
         """Let go of the viewer; the layers stay with it."""
         self._drop_link()
         self._viewer.layers.events.removed.disconnect(self._removed)
+        self._viewer.dims.events.ndisplay.disconnect(self._ndisplay_changed)
+        self._cameras.close()
         self.layer = None
         self.on_selection = self.on_tool = None
-        self.on_excluded = self.on_removed = None
+        self.on_excluded = self.on_removed = self.on_ndisplay = None

@@ -30,6 +30,7 @@ class Choosing:
     update: Callable[..., None]
     tell: Callable[[Message | None], None]
     selection_changed: SignalInstance
+    _ndisplay_changed: Callable[[int], None]
     _map: MapView
     _coloring: Coloring | None
     _placed: NDArray[np.bool_]
@@ -40,6 +41,7 @@ class Choosing:
         self._map.on_selection = self._selection_changed
         self._map.on_excluded = self._excluded_changed
         self._map.on_removed = self._map_removed
+        self._map.on_ndisplay = self._ndisplay_changed
         self._map.history.changed.connect(self._history_changed)
 
     def _map_removed(self) -> None:

@@ -58,7 +58,7 @@ OTHER_KEYS: tuple[tuple[str, str], ...] = (
     ("I", "Invert the selection"),
     ("A", "Select all visible points, or none"),
     ("N, Shift+N", "Next, previous page of images"),
-    ("Ctrl+Y", "2D or 3D view of the canvas"),
+    ("Ctrl+Y", "The 2D or the 3D map; a 3D map alone is seen flat"),
 )
 
 

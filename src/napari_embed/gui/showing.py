@@ -22,6 +22,9 @@ from napari_embed.gui.views import MapView
 
 __all__ = ["Showing"]
 
+FLAT = "This is the 3D map seen flat."
+FLAT_HINT = "For a 2D map choose 2D in the Compute panel and press Start."
+
 
 @dataclass
 class _Taste:
@@ -62,6 +65,7 @@ class Showing:
         self._placed = np.zeros(0, dtype=bool)
         self._hidden_points = np.zeros(0, dtype=bool)
         self._shown_live = False
+        self._seen_last: dict[int, str] = {}
 
     @property
     def coloring(self) -> Coloring | None:
@@ -102,8 +106,10 @@ class Showing:
             self._map.show(positions, name=info.name, n_components=info.n_components)
             self._push_colors()
         self._push_visible()
+        self._seen_last[info.n_components] = info.name
         self.update(
             projection=info,
+            ndisplay=self.state.ndisplay if seamless else info.n_components,
             data_version=self.state.data_version + 1,
             n_loaded=int(placed.sum()),
             n_selected=int(self._map.selection().sum()),
@@ -122,6 +128,63 @@ class Showing:
                     level="warning",
                 )
             )
+
+    def show_dimensions(self, d: int) -> None:
+        """Turn to the 2D or the 3D map; without a 2D map see the 3D one flat."""
+        shown = self.state.projection
+        if shown is None or d == self.state.ndisplay:
+            return
+        other = self._map_of(d) if not self._shown_live else None
+        if shown.n_components != d and other is not None:
+            self.show_projection(other)
+        elif shown.n_components >= d:
+            self._map.set_ndisplay(d)
+            self._note_dimensions(d)
+        else:
+            # The button that was pressed goes back.
+            self.update(data_version=self.state.data_version + 1)
+            self.tell(
+                Message(
+                    "This project has no 3D map yet.",
+                    kept="Choose 3D in the Compute panel and press Start.",
+                )
+            )
+
+    def _ndisplay_changed(self, d: int) -> None:
+        """Follow napari's own switch of dimensions."""
+        shown = self.state.projection
+        other = self._map_of(d) if not self._shown_live else None
+        if shown is not None and shown.n_components != d and other is not None:
+            self.show_projection(other)
+        self._note_dimensions(d)
+
+    def _note_dimensions(self, d: int) -> None:
+        shown = self.state.projection
+        self.update(ndisplay=d)
+        if (
+            d == 2
+            and shown is not None
+            and shown.n_components == 3
+            and (self._map_of(2) is None or self._shown_live)
+        ):
+            self.tell(Message(FLAT, kept=FLAT_HINT))
+        elif self.state.message is not None and self.state.message.text == FLAT:
+            self.tell(None)
+
+    def _map_of(self, d: int) -> str | None:
+        """Return the map of ``d`` dimensions that belongs to the one shown.
+
+        The one of the same vectors and method, else the one seen last, else the first.
+        """
+        info, shown = self.state.project, self.state.projection
+        names = (
+            [p.name for p in info.projections if p.n_components == d] if info else []
+        )
+        wished = shown.name.replace(f"-{5 - d}d", f"-{d}d") if shown else ""
+        for name in (wished, self._seen_last.get(d)):
+            if name in names:
+                return name
+        return names[0] if names else None
 
     def _same_layout(
         self, positions: NDArray[np.float32], info: ProjectionInfo

@@ -152,6 +152,8 @@ class ViewState:
         The open project, or None.
     projection
         The map on the canvas, or None.
+    ndisplay
+        Dimensions on the screen; a 3D map may be seen flat.
     data_version
         Grows when positions of the same map were replaced.
     color_column, color_kind, color_limits
@@ -176,6 +178,7 @@ class ViewState:
 
     project: ProjectInfo | None = None
     projection: ProjectionInfo | None = None
+    ndisplay: int = 2
     data_version: int = 0
     color_column: str | None = None
     color_kind: Literal["none", "category", "number"] = "none"

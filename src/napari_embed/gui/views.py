@@ -17,14 +17,16 @@ class MapView(Protocol):
     """Points and the images beside them.
 
     The view calls ``on_selection(count)`` after the selection changed, whoever
-    changed it, and ``on_excluded(count)`` likewise. It records both in ``history``,
-    which is empty whenever other items are shown. ``on_removed()`` follows when
-    somebody else took the points away.
+    changed it, ``on_excluded(count)`` likewise, and ``on_ndisplay(d)`` after the user
+    turned to 2 or 3 dimensions. It records the first two in ``history``, which is
+    empty whenever other items are shown. ``on_removed()`` follows when somebody else
+    took the points away.
     """
 
     on_selection: Callable[[int], None] | None
     on_excluded: Callable[[int], None] | None
     on_removed: Callable[[], None] | None
+    on_ndisplay: Callable[[int], None] | None
     history: History
 
     def show(
@@ -32,11 +34,15 @@ class MapView(Protocol):
     ) -> None:
         """Put (n, 2|3) positions on the canvas and look at all of them.
 
-        Rows that are not finite have no place and are never drawn.
+        A map that was seen before and is the same is seen as it was left. Rows that
+        are not finite have no place and are never drawn.
         """
 
     def update_positions(self, positions: NDArray[np.float32]) -> None:
         """Move the points that are shown (same n and dimensions)."""
+
+    def set_ndisplay(self, d: int) -> None:
+        """See the map in 2 or 3 dimensions: a 3D map may be seen flat."""
 
     def clear(self) -> None:
         """Take points and images away."""

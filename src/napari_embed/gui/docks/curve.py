@@ -13,7 +13,7 @@ from napari_embed.gui.docks.parts import set_role
 from napari_embed.gui.docks.style import Colors
 from napari_embed.params import ProjectionParams
 
-__all__ = ["CurvePlan", "KLPlot", "nice_ticks", "phase_words"]
+__all__ = ["CurvePlan", "KLPlot", "nice_ticks", "phase_words", "tick_words"]
 
 HEIGHT_PX = 112
 GAP_PX = 4
@@ -166,7 +166,8 @@ class KLPlot(QWidget):
         metrics = painter.fontMetrics()
         x_range, y_range = self.ranges()
         y_ticks = nice_ticks(*y_range, 4) if self._points else []
-        wide = max((metrics.horizontalAdvance(_words(t)) for t in y_ticks), default=20)
+        words = tick_words(y_ticks)
+        wide = max((metrics.horizontalAdvance(word) for word in words), default=20)
         area = QRectF(
             wide + 2 * GAP_PX,
             head + GAP_PX,
@@ -207,13 +208,13 @@ class KLPlot(QWidget):
         (_, end), (low, high) = ranges
         right = Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
         line, half = metrics.height(), metrics.height() / 2
-        for tick in y_ticks:
+        for tick, words in zip(y_ticks, tick_words(y_ticks), strict=True):
             y = area.bottom() - (tick - low) / (high - low) * area.height()
             painter.setPen(QPen(QColor(self._grid), 1))
             painter.drawLine(QPointF(area.left(), y), QPointF(area.right(), y))
             painter.setPen(QColor(self._muted))
             box = QRectF(0, y - half, area.left() - GAP_PX, line)
-            painter.drawText(box, int(right), _words(tick))
+            painter.drawText(box, int(right), words)
         painter.setPen(QPen(QColor(self._muted), 1))
         painter.drawLine(area.bottomLeft(), area.bottomRight())
         for tick in nice_ticks(0, end, 5):
@@ -248,6 +249,13 @@ class KLPlot(QWidget):
         painter.drawEllipse(line[-1], 3, 3)
 
 
-def _words(value: float) -> str:
-    """Return a tick of the vertical axis: at most three figures."""
-    return f"{value:.3g}"
+def tick_words(ticks: list[float]) -> list[str]:
+    """Return ticks with as few decimals as tell them apart exactly."""
+    for digits in range(5):
+        words = [f"{tick:,.{digits}f}" for tick in ticks]
+        if all(
+            math.isclose(float(word.replace(",", "")), tick, abs_tol=1e-9)
+            for word, tick in zip(words, ticks, strict=True)
+        ):
+            return words
+    return [f"{tick:.4g}" for tick in ticks]

@@ -16,8 +16,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embed.gui.docks.curve import KLPlot
 from napari_embed.gui.docks.keys import show_keys
+from napari_embed.gui.docks.live_card import LiveCard
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
@@ -59,8 +59,8 @@ class ExplorePanel(Panel):
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GAP_PX + 2)
         column.addLayout(self._build_choice())
-        self.spark = KLPlot()
-        column.addWidget(self.spark)
+        self.live = LiveCard(self.controller)
+        column.addWidget(self.live)
         self.legend = CategoryLegend()
         self.legend.setMinimumHeight(150)
         self.legend.visibility_changed.connect(self.controller.set_hidden_classes)
@@ -104,7 +104,20 @@ class ExplorePanel(Panel):
         self.colormap.activated.connect(
             lambda _i: self.controller.set_colormap(self.colormap.currentText())
         )
-        form.addRow(label("Map"), self.projection)
+        row = QHBoxLayout()
+        row.setSpacing(4)
+        row.addWidget(self.projection, 1)
+        self.dimensions = QButtonGroup(self)
+        for d in (2, 3):
+            made = QToolButton()
+            made.setText(f"{d}D")
+            made.setCheckable(True)
+            made.setToolTip(f"See the {d}D map (Ctrl+Y turns from one to the other)")
+            made.setAccessibleName(f"{d}D map")
+            self.dimensions.addButton(made, d)
+            row.addWidget(made)
+        self.dimensions.idClicked.connect(self.controller.show_dimensions)
+        form.addRow(label("Map"), row)
         form.addRow(label("Colour by"), self.color)
         self.colormap_label = label("Colours")
         form.addRow(self.colormap_label, self.colormap)
@@ -201,7 +214,7 @@ class ExplorePanel(Panel):
         return row
 
     def _follow_others(self) -> None:
-        """Follow the link (it comes and goes with the map) and the KL divergence."""
+        """Follow the link, which comes and goes with the map, and the selection."""
         map_view, pager = self.session.map, self.pager
 
         def relink() -> None:
@@ -217,18 +230,13 @@ class ExplorePanel(Panel):
         selection.connect(count)
         self.destroyed.connect(lambda *_: selection.disconnect(count))
         map_view.link_changed.connect(relink)
-        kl, follow = self.controller.kl_reported, self.spark.follow
-        for iteration, value in self.controller.compute.curve:
-            follow(iteration, value)
-        kl.connect(follow)
         self.destroyed.connect(lambda *_: map_view.link_changed.disconnect(relink))
-        self.destroyed.connect(lambda *_: kl.disconnect(follow))
         relink()
 
     def set_colors(self, colors: Colors) -> None:
         """Take the colours of the viewer's theme."""
         super().set_colors(colors)
-        self.spark.set_colors(colors)
+        self.live.set_colors(colors)
 
     def _color_chosen(self) -> None:
         self.controller.color_by(self.color.currentData())
@@ -256,7 +264,7 @@ class ExplorePanel(Panel):
             return
         self._show_choice(new, old)
         self._show_selection(new)
-        self.spark.setVisible(self.controller.compute.live and bool(self.spark.points))
+        self.live.show_state(new)
         self.status.setText(status_words(new))
 
     def _show_choice(self, new: ViewState, old: ViewState) -> None:
@@ -270,6 +278,7 @@ class ExplorePanel(Panel):
             self.projection.clear()
             self.projection.addItems(names)
         self.projection.setCurrentText(shown)
+        self.dimensions.button(new.ndisplay).setChecked(True)
         self.projection.setEnabled(not self.controller.compute.live)
         columns = new.project.columns if new.project else ()
         wanted: list[str | None] = [None, *(c.name for c in columns)]
