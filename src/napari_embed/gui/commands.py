@@ -18,8 +18,8 @@ __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
     "exclude_selected", "fit_selection", "hide_selected", "include_all",
     "invert_selection", "isolate_selected", "keys", "next_page", "open_all",
-    "open_folder", "open_project", "open_sample", "previous_page", "redo", "show_all",
-    "tool_box", "tool_lasso", "tool_pan", "undo",
+    "open_folder", "open_project", "open_sample", "other_dimensions",
+    "previous_page", "redo", "show_all", "tool_box", "tool_lasso", "tool_pan", "undo",
 ]  # fmt: skip
 
 
@@ -86,6 +86,12 @@ def tool_box() -> None:
 def tool_lasso() -> None:
     """Drag around points."""
     _session().controller.set_tool("lasso")
+
+
+def other_dimensions() -> None:
+    """Turn from the 2D to the 3D map, or back."""
+    controller = _session().controller
+    controller.show_dimensions(5 - controller.state.ndisplay)
 
 
 def invert_selection() -> None:
