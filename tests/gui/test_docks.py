@@ -69,6 +69,10 @@ class Window:
         self.qtbot.waitUntil(condition, timeout=10_000)
         QApplication.processEvents()
 
+    def settle_on(self, name: str) -> None:
+        """Wait for a map."""
+        self.settle(lambda: getattr(self.state.projection, "name", "") == name)
+
     @property
     def state(self):
         return self.controller.state
@@ -284,7 +288,7 @@ def test_explore_chooses_map_colours_and_tools(window):
     assert window.viewer.dims.ndisplay == 3
     panel.projection.setCurrentText("tsne-2d")
     panel.projection.activated.emit(panel.projection.currentIndex())
-    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    window.settle_on("tsne-2d")
     assert window.viewer.dims.ndisplay == 2
     assert layer.is_2d
     assert window.panels.session.map.layer is layer  # the same layer, moved
@@ -317,7 +321,7 @@ def test_hidden_classes_can_be_neither_picked_nor_surrounded(window, rng):
     all_over = np.array([[-1e4, -1e4], [1e4, -1e4], [1e4, 1e4], [-1e4, 1e4]])
     for name in ("tsne-3d", "tsne-2d"):
         window.controller.show_projection(name)
-        window.settle(lambda n=name: window.state.projection.name == n)
+        window.settle_on(name)
         hidden = int(rng.integers(3))
         panel.legend.model.toggle(hidden)
         panel.legend._tell()
@@ -401,7 +405,7 @@ def test_each_map_is_seen_again_as_it_was_left(window):
 
     def turn_to(d: int) -> None:
         panel.dimensions.button(d).click()
-        window.settle(lambda: window.state.projection.name == f"tsne-{d}d")
+        window.settle_on(f"tsne-{d}d")
         assert window.viewer.dims.ndisplay == window.state.ndisplay == d
 
     camera.angles, camera.zoom, camera.center = (
@@ -444,21 +448,21 @@ def test_a_map_computed_anew_is_looked_at_as_a_whole(window):
     fitted = camera.zoom
     camera.zoom = 5 * fitted
     window.controller.show_projection("tsne-2d")
-    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    window.settle_on("tsne-2d")
     old = window.project.projections["tsne-3d"].positions
     old *= 2
     window.controller.show_projection("tsne-3d")
-    window.settle(lambda: window.state.projection.name == "tsne-3d")
+    window.settle_on("tsne-3d")
     assert camera.zoom == pytest.approx(fitted / 2, rel=0.05)
 
 
 def test_naparis_own_switch_turns_to_the_other_map(window):
     window.open()
     window.viewer.dims.ndisplay = 2
-    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    window.settle_on("tsne-2d")
     assert window.panels.explore.dimensions.checkedId() == 2
     window.viewer.dims.ndisplay = 3
-    window.settle(lambda: window.state.projection.name == "tsne-3d")
+    window.settle_on("tsne-3d")
     assert window.state.ndisplay == 3
 
 
@@ -480,7 +484,7 @@ def test_a_3d_map_alone_is_seen_flat_and_a_2d_map_alone_says_so(window):
     window.project.projections = {"tsne-2d": two}
     window.open()
     window.settle(lambda: window.state.projection is not None)
-    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    window.settle_on("tsne-2d")
     panel.dimensions.button(3).click()
     assert "no 3D map yet" in window.state.message.text
     assert panel.dimensions.checkedId() == window.viewer.dims.ndisplay == 2
@@ -698,7 +702,7 @@ def test_items_without_a_place_are_counted(window):
     assert sorted(row.count for row in rows) == [19, 19, 20]
     assert window.panels.explore.legend.model.counts.sum() == 58
     window.controller.show_projection("tsne-2d")  # there all have one
-    window.settle(lambda: window.state.projection.name == "tsne-2d")
+    window.settle_on("tsne-2d")
     counts = [row.count for row in window.panels.explore.legend.table.lines]
     assert counts == [20, 20, 20]
 

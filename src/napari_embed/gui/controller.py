@@ -91,6 +91,10 @@ class Controller(Choosing, Showing):
         self.colors_settled = True  # no column is being read
         self.compute = Compute(self, ComputeQueue(engine_factory, post=post))
 
+    def prepare(self, work: Callable[[], None]) -> None:
+        """Do on the reading thread what the first map would have to wait for."""
+        self._background.run("prepare", work, _ignore, _ignore)
+
     # --- state -----------------------------------------------------------------
 
     def update(self, **changes: Any) -> None:
