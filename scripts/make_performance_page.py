@@ -306,6 +306,63 @@ def accuracy() -> str:
     )  # fmt: skip
 
 
+def live() -> str:
+    """Return the section on positions that change while t-SNE runs."""
+    result = load("live")
+    if result is None:
+        return ""
+    rows = []
+    for name, found in result["results"].items():
+        cost = found["GUI thread CPU ms per update"]
+        rows.append(
+            [
+                name,
+                f"{cost['median']:.0f} ms",
+                f"{cost['p95']:.0f} ms",
+                f"{found['updates per second on a free core']:.1f}",
+                f"{found['updates per second']:.1f}",
+            ]
+        )
+    load_average = result["machine"]["load_average"][0]
+    return "\n\n".join(
+        [
+            "### A map that forms",
+            "The window takes positions that another process writes. CPU time of the "
+            "window's thread for each map it takes, 95th percentile of it, maps a "
+            "second that this allows on a free core, and those taken beside what else "
+            f"ran (load {load_average:.0f} on {result['machine']['cores']} cores).",
+            table(["map", "CPU", "95 %", "maps/s, free core", "maps/s, here"], rows),
+            source(result, "bench_live.py"),
+        ]
+    )
+
+
+def window() -> str:
+    """Return the section on how long the event loop is kept."""
+    result = load("window")
+    if result is None:
+        return ""
+    rows = [
+        [
+            name,
+            _ms(found["longest CPU ms without events"]),
+            _ms(found["CPU ms to prepare the frame"]),
+        ]
+        for name, found in result["results"].items()
+    ]
+    points = result["settings"]["points"]
+    return "\n\n".join(
+        [
+            "### The event loop",
+            f"A project of {points:,} items in the window with all panels. Longest CPU "
+            "time in which no other event was handled, and what preparing the next "
+            "frame takes.",
+            table(["action", "longest span", "next frame"], rows),
+            source(result, "bench_window.py"),
+        ]
+    )
+
+
 def viewer() -> str:
     """Return the section on the points layer."""
     result, five = load("viewer"), load("viewer_5m")
@@ -447,7 +504,8 @@ def _beside_others() -> str:
 
 def main() -> None:
     """Write both files."""
-    sections = [pipelines(), quality(), accuracy(), viewer(), encoders()]
+    viewing = (viewer(), live(), window())
+    sections = [pipelines(), quality(), accuracy(), *viewing, encoders()]
     page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
     (REPOSITORY / "docs/performance.md").write_text(page + "\n")
     readme = REPOSITORY / "README.md"

@@ -28,6 +28,7 @@ LONG_S = 600.0
 SMALL = (1366, 768)
 LARGE = (1920, 1080)
 RADIUS_PX = 62.0
+MOST_BYTES = 560_000
 
 
 class Scene:
@@ -65,8 +66,13 @@ class Scene:
 
     def need(self, condition: Callable[[], bool]) -> None:
         """Wait for ``condition``, or end with what the window says."""
-        if not self.until(condition):
-            sys.exit(f"Waited too long: {self.controller.state.message}")
+
+        def failed() -> bool:
+            message = self.controller.state.message
+            return message is not None and message.level == "error"
+
+        if not self.until(lambda: failed() or condition()) or not condition():
+            sys.exit(f"Not reached: {self.controller.state.message}")
 
     def picture(self, name: str, *, settle_s: float = 0.8) -> None:
         """Save the window."""
@@ -77,7 +83,16 @@ class Scene:
             self.wait(0.2)
         path = self.out / name
         self.viewer.window.screenshot(str(path), canvas_only=False, flash=False)
+        shrink(path)
         sys.stdout.write(f"{path}\n")
+
+    def dress(self, theme: str, size: tuple[int, int]) -> None:
+        """Take another theme and size."""
+        self.viewer.theme = theme
+        self.viewer.window.resize(*size)
+        self.wait(0.5)
+        self.panels.session.map.fit()
+        self.wait(0.5)
 
     def show_map(self, project: Path, name: str) -> None:
         """Open a finished project on one of its maps."""
@@ -90,6 +105,20 @@ class Scene:
     def turn(self, angles: tuple[float, float, float]) -> None:
         """Look from another side, at all points."""
         getattr(self.viewer, "scene", self.viewer).camera.angles = angles
+        self.panels.session.map.fit()
+        self.wait(0.5)
+
+    def fill(self) -> None:
+        """Turn the cloud, as it is seen, to where it fills the room it has best."""
+        camera = getattr(self.viewer, "scene", self.viewer).camera
+        ahead, up = (np.array(v) for v in (camera.view_direction, camera.up_direction))
+        aside, best = np.cross(ahead, up), (0.0, 0.0)
+        for roll in np.deg2rad(range(0, 180, 15)):
+            camera.set_view_direction(ahead, np.cos(roll) * up + np.sin(roll) * aside)
+            self.panels.session.map.fit()
+            best = max(best, (float(camera.zoom), roll))
+        roll = best[1]
+        camera.set_view_direction(ahead, np.cos(roll) * up + np.sin(roll) * aside)
         self.panels.session.map.fit()
         self.wait(0.5)
 
@@ -127,6 +156,19 @@ class Scene:
         close_session(self.viewer)
         self.viewer.close()
         self.wait(0.5)
+
+
+def shrink(path: Path) -> None:
+    """Keep a picture small: 256 colours where it would be large, found in itself."""
+    from PIL import Image
+
+    with Image.open(path) as picture:
+        plain = picture.convert("RGB")
+    plain.save(path, optimize=True)
+    if path.stat().st_size > MOST_BYTES:
+        way = Image.Quantize.MAXCOVERAGE  # rare colours count, those of a legend say
+        few = plain.quantize(256, way, kmeans=2, dither=Image.Dither.NONE)
+        few.save(path, optimize=True)
 
 
 def best_spot(
@@ -173,11 +215,40 @@ def finished(out: Path, project: Path, label: str, file: str) -> None:
     scene.show_map(project, "tsne-3d")
     scene.panels.turn_to("explore")
     scene.turn((0.0, 0.0, 60.0))
+    around(scene, label, file)
+    if file.startswith("cifar10"):
+        scene.controller.clear_selection()
+        scene.dress("light", LARGE)
+        around(scene, label, file.replace(".png", "-light.png"))
+        scene.controller.clear_selection()
+        legend(scene)
+    scene.close()
+
+
+def around(scene: Scene, label: str, file: str) -> None:
+    """Draw the lasso and take the picture."""
     scene.lasso(label, share=True)
     scene.panels.session.map.link.order = "random"
+    scene.wait(1.0)
+    scene.fill()
+    scene.controller.clear_selection()
+    scene.lasso(label, share=True)
     scene.controller.set_tool("lasso")
     scene.picture(file, settle_s=3.0)
-    scene.close()
+
+
+def legend(scene: Scene) -> None:
+    """Show a class alone, a hidden one, and the missing, in both themes."""
+    panel, names = scene.panels.explore.legend, scene.controller.coloring.names
+    scene.controller.set_hidden_classes(
+        {names.index(n) for n in ("airplane", "cat", "deer", "dog", "frog", "horse")}
+    )
+    panel.view.setFocus()
+    scene.controller.set_tool("pan")
+    for theme, size in (("dark", LARGE), ("light", SMALL)):
+        scene.dress(theme, size)
+        scene.fill()
+        scene.picture(f"legend-{theme}.png", settle_s=2.0)
 
 
 def million(out: Path, project: Path) -> None:
@@ -218,6 +289,11 @@ def compute(scene: Scene, d: int) -> None:
             scene.picture(pictures.pop("embed"), settle_s=0.0)
         if "projection" in pictures and len(panel.spark.points) >= 6:
             scene.picture(pictures.pop("projection"), settle_s=0.0)
+            scene.dress("light", LARGE)
+            scene.panels.turn_to("explore")
+            scene.picture("live-light.png", settle_s=0.0)
+            scene.dress("dark", SMALL)
+            scene.panels.turn_to("compute")
         return not controller.state.running
 
     scene.need(step)

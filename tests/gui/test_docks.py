@@ -683,6 +683,20 @@ def test_without_classes_the_room_is_below_not_between(window):
     assert panel.status.geometry().top() - panel.selection_card.geometry().bottom() < 40
 
 
+def test_a_short_legend_leaves_its_room_below(window):
+    window.open()
+    panel = window.panels.explore
+    window.panels.resize(360, 1000)
+    window.panels.show()
+    window.panels.turn_to("explore")
+    QApplication.processEvents()
+    legend, card = panel.legend, panel.selection_card
+    assert legend.view.height() < 4 * 22 + 40  # three classes
+    assert card.geometry().top() - legend.geometry().bottom() < 20
+    assert legend.hint.isVisible()
+    assert panel.rest.height() > 200
+
+
 def test_vectors_without_images_have_no_pages(window):
     window.project.spec.kind, window.project.has_images = "vectors", False
     window.open()

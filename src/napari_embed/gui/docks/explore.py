@@ -68,7 +68,7 @@ class ExplorePanel(Panel):
         self.legend.colors_reset.connect(self.controller.reset_class_colors)
         self._legend_codes: object = None
         self._legend_placed: object = None
-        column.addWidget(self.legend, 1)
+        column.addWidget(self.legend, 100)
         self.numbers = NumberLegend()
         self.numbers.limits_changed.connect(self.controller.set_color_limits)
         self.numbers.missing_shown.connect(
@@ -76,7 +76,7 @@ class ExplorePanel(Panel):
         )
         column.addWidget(self.numbers)
         column.addWidget(self._build_selection())
-        self.rest = QWidget()  # takes the room of the legend where there is none
+        self.rest = QWidget()  # takes the room that the legend does not need
         self.rest.setSizePolicy(
             QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding
         )
@@ -292,7 +292,6 @@ class ExplorePanel(Panel):
             widget.setVisible(numbers)
         self.colormap.setCurrentText(new.colormap)
         self.legend.setVisible(new.color_kind == "category")
-        self.rest.setVisible(new.color_kind != "category")
         self._show_legend(new, old)
 
     def _show_legend(self, new: ViewState, old: ViewState) -> None:

@@ -29,6 +29,7 @@ __all__ = ["CategoryLegend"]
 NAME, SELECTED, COUNT = range(3)
 HEADERS = ("Class", "Selected", "All")
 SWATCH = 14
+ROW_PX = 22
 ROOT = QModelIndex()
 
 
@@ -247,7 +248,7 @@ class CategoryLegend(QWidget):
         view.setIconSize(QSize(SWATCH, SWATCH))
         view.verticalHeader().hide()
         view.verticalHeader().setSectionResizeMode(QHeaderView.ResizeMode.Fixed)
-        view.verticalHeader().setDefaultSectionSize(22)
+        view.verticalHeader().setDefaultSectionSize(ROW_PX)
         header = view.horizontalHeader()
         header.setHighlightSections(False)
         header.setSectionResizeMode(NAME, QHeaderView.ResizeMode.Stretch)
@@ -285,6 +286,17 @@ class CategoryLegend(QWidget):
         self.fold_button.setText(f"Top {TOP}" if self._unfolded else "All classes")
         self.show_all_button.setEnabled(bool(model and model.hidden))
         self.hint.setText(self._hint(len(lines)))
+        self._limit_height(len(lines))
+
+    def _limit_height(self, rows: int) -> None:
+        """Be no higher than the lines need, so that no large empty box is left."""
+        header = self.view.horizontalHeader().sizeHint().height()
+        needed = header + max(4, rows) * ROW_PX + 6
+        layout = self.layout()
+        if layout is not None:
+            around = layout.sizeHint().height() - self.view.sizeHint().height()
+            self.view.setMaximumHeight(needed)
+            self.setMaximumHeight(max(around, 60) + needed)
 
     def _hint(self, shown: int) -> str:
         if self.model is None or not self.model.all_codes:
