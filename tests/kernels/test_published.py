@@ -37,8 +37,7 @@ def evaluated(
 ) -> Any:
     from napari_embed.kernels.repulsion import Repulsion
 
-    repulsion = Repulsion(len(y), y.shape[1], device, accuracy)
-    repulsion.levels = levels
+    repulsion = Repulsion(len(y), y.shape[1], device, accuracy, levels=levels)
     repulsion.set_stage(early=early)
     positions = on_device(y)
     repulsion.rebuild(positions)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_embed.kernels import runtime
-from napari_embed.kernels.layout import CHUNKS, NODES, OVERFLOW, QUEUE
+from napari_embed.kernels.layout import CHUNKS, HALT, NODES, QUEUE
 
 
 @pytest.fixture(scope="module")
@@ -133,11 +133,11 @@ def test_a_queue_of_one_percent_grows_and_changes_nothing(
 ) -> None:
     y = scene("clustered", 2, 6000, rng)
     whole = evaluated(y, device, target=target)
-    asked = int(whole.meta[QUEUE])
+    asked = int(whole.status[QUEUE])
     small = evaluated(y, device, queue_room=max(16, asked // 100), target=target)
     print(f"{target}: {asked} entries asked for, grown {small.regrown} times")
     assert small.regrown >= 1
-    assert int(small.meta[OVERFLOW]) == 0
+    assert int(small.status[HALT]) == 0
     assert np.array_equal(small.result.to_numpy(), whole.result.to_numpy())
 
 
@@ -148,14 +148,17 @@ def test_too_few_nodes_grow_and_change_nothing(
     whole = evaluated(y, device)
     from napari_embed.kernels.repulsion import Accuracy, Repulsion
 
-    small = Repulsion(len(y), 3, device, Accuracy())
-    small.tree.reserve_nodes(8)
-    positions = on_device(y)
-    small.rebuild(positions)
-    small.evaluate(positions)
-    assert small.regrown >= 1
-    assert int(small.tree.meta[NODES]) == int(whole.tree.meta[NODES])
-    assert np.array_equal(small.result.to_numpy(), whole.result.to_numpy())
+    for levels in (0, 3):
+        small = Repulsion(len(y), 3, device, Accuracy(), levels=levels)
+        small.tree.reserve_nodes(8)
+        positions = on_device(y)
+        small.rebuild(positions)
+        small.evaluate(positions)
+        assert small.regrown >= 1
+        assert int(small.tree.meta[NODES]) == int(whole.tree.meta[NODES])
+        found, wanted = small.result.to_numpy(), whole.result.to_numpy()
+        error = np.linalg.norm(found - wanted) / np.linalg.norm(wanted)
+        assert error == 0 if levels == 0 else error < 1e-6
 
 
 def test_refit_keeps_the_accuracy_of_a_rebuild(
@@ -183,17 +186,20 @@ def test_both_ways_of_going_parallel_agree(
 
     y = scene("coincident", dim, 4000, rng) + rng.normal(size=(4000, dim)).astype("f4")
     as_cpu = evaluated(y, device, target=target)
-    as_gpu = Repulsion(len(y), dim, device, Accuracy(target=target))
-    as_gpu.levels = 3
-    positions = on_device(y)
-    as_gpu.rebuild(positions)
-    as_gpu.evaluate(positions)
-    one, other = as_cpu.result.to_numpy(), as_gpu.result.to_numpy()
-    error = np.linalg.norm(one - other) / np.linalg.norm(one)
-    print(f"{dim}D {target}: {as_gpu.interactions()}, difference {error:.1e}")
-    assert as_cpu.interactions() == as_gpu.interactions()
-    assert error < 1e-6
-    assert float(as_gpu.z[CHUNKS]) == pytest.approx(float(as_cpu.z[CHUNKS]), rel=1e-6)
+    # With one level most of the work is left to the subtrees below them.
+    for levels in (1, 3):
+        as_gpu = Repulsion(len(y), dim, device, Accuracy(target=target), levels=levels)
+        positions = on_device(y)
+        as_gpu.rebuild(positions)
+        as_gpu.evaluate(positions)
+        one, other = as_cpu.result.to_numpy(), as_gpu.result.to_numpy()
+        error = np.linalg.norm(one - other) / np.linalg.norm(one)
+        print(f"{dim}D {target}: {as_gpu.interactions()}, difference {error:.1e}")
+        assert as_cpu.interactions() == as_gpu.interactions()
+        assert error < 1e-6
+        assert float(as_gpu.z[CHUNKS]) == pytest.approx(
+            float(as_cpu.z[CHUNKS]), rel=1e-6
+        )
 
 
 def test_cells_win_where_they_are_few_and_points_where_they_are_many(
@@ -224,14 +230,17 @@ def test_a_field_that_outgrows_its_arrays_grows(
 
 
 CHECKED_RUN = """
+import itertools
 import numpy as np
 from napari_embed.kernels import runtime
 device = runtime.start("cpu", threads=2, debug=True)
 from napari_embed.kernels.repulsion import Accuracy, Repulsion
 from napari_embed.kernels.minimizer import Minimizer, StepSettings
+from napari_embed.kernels import layout
 rng = np.random.default_rng({seed})
-for dim in (2, 3):
-    for target in ("points", "cells"):
+# With 3 levels, the form of the kernels for a GPU, on the CPU.
+for levels, dim, target in itertools.product((0, 3), (2, 3), ("points", "cells")):
+        layout.parallel_levels = lambda *_: levels
         y = np.concatenate([rng.normal(size=(600, dim)) * 5, np.full((1, dim), 1e4),
                             np.zeros((100, dim))]).astype(np.float32)
         if target == "cells":
@@ -241,11 +250,10 @@ for dim in (2, 3):
         m = Minimizer(np.arange(0, 5 * n + 1, 5, dtype=np.int64), columns.ravel(),
                       np.full(5 * n, 1 / (5 * n), np.float32), y, device=device,
                       accuracy=Accuracy(target=target))
-        for _ in range(3):
-            m.rebuild(renumber=True)
-            m.choose_target()
-            m.repel()
+        for i in range(4):
+            assert m.prepare(rebuild=True, renumber=i % 2 == 0, choose=i % 2 == 0)
             m.step(StepSettings(exaggeration=1.0, rate=200.0, momentum=0.5))
+        assert m.settle() and m.steps_done == 4
         assert m.repulsion.cells_on == (target == "cells")
         assert np.isfinite(m.positions()).all() and np.isfinite(m.divergence())
 print("within bounds")

@@ -11,11 +11,23 @@ same 2^d corners; linear interpolation alone limits the published method to 4-9 
 and 18-24 % (3D) force error even where the field is exact.
 """
 
-from napari_embed.kernels.layout import CHUNKS, COUNT, OVERFLOW, columns
+from napari_embed.kernels.layout import (
+    CELLS,
+    CELLS_FULL,
+    COUNT,
+    HALT,
+    NO_GRID,
+    NODES,
+    SINGLE_CELLS,
+    columns,
+)
 from napari_embed.kernels.morton import spread
 from napari_embed.kernels.runtime import ti
 
-__all__ = ["GRID_SIZE", "MAX_GRID_BITS", "interpolate", "mark"]
+__all__ = [
+    "BITS", "COUNTS_SIZE", "GRID_SIZE", "MAX_GRID_BITS", "SPACING", "interpolate_cells",
+    "mark_cells", "widen_boxes",
+]  # fmt: skip
 
 # Floats that describe the grid: origin (3), spacing, nodes per axis, bits per axis.
 GRID_SIZE = 8
@@ -24,6 +36,15 @@ NODES_PER_AXIS = 4
 BITS = 5
 # Nodes per axis, as a power of two: 8192 in 2D (a bit map of 8 MB), 512 in 3D (16 MB).
 MAX_GRID_BITS = {2: 13, 3: 9}
+# Pieces that the bit map is cut into, a square; counts of the pieces, of each
+# _SIDE pieces together, and a flag whether there is anything to list.
+_SIDE = 64
+_PIECES = _SIDE * _SIDE
+_GO = _PIECES + _SIDE
+COUNTS_SIZE = _GO + 1
+# As published: levels that the embedding hierarchy must have more than the field for
+# cells to be traversed one by one.
+_SINGLE_FROM = 4
 
 
 @ti.func
@@ -54,6 +75,13 @@ def _corner_code(cell, corner: ti.template(), dim: ti.template()):
 
 
 @ti.func
+def _within(x, grid: ti.template()):
+    """Return the cell that a coordinate lies in; one of the grid, were it NaN."""
+    last = (1 << ti.cast(grid[BITS], ti.i32)) - 2
+    return ti.max(0, ti.min(last, ti.cast(x, ti.i32)))
+
+
+@ti.func
 def _popcount(bits):
     x = ti.cast(bits, ti.u32)
     x = x - ((x >> 1) & ti.u32(0x55555555))
@@ -66,12 +94,15 @@ def _popcount(bits):
 def _lay_grid(
     dim: ti.template(),
     published: ti.template(),
-    spacing,
-    share,
+    spacing: ti.template(),
+    share: ti.template(),
+    early: ti.template(),
+    tree_depth: ti.template(),
     floats: ti.template(),
     grid: ti.template(),
     bits: ti.template(),
-    meta: ti.template(),
+    counts: ti.template(),
+    status: ti.template(),
 ):
     """Place the grid over the root box of the embedding hierarchy."""
     c = ti.static(columns(dim))
@@ -91,37 +122,41 @@ def _lay_grid(
     depth = 3
     while ti.cast(1 << depth, ti.f32) < nodes:
         depth += 1
-    meta[OVERFLOW] = 0
     if dim * depth > 30 or (1 << (dim * depth - 5)) > bits.shape[1]:
-        meta[OVERFLOW] = 4
+        status[HALT] |= NO_GRID
+        counts[_GO] = 0
         depth = 0
     for k in ti.static(range(dim)):
         grid[k] = floats[0, c.low + k] - 1.5 * h
     grid[SPACING] = h
     grid[NODES_PER_AXIS] = nodes
     grid[BITS] = ti.cast(depth, ti.f32)
-    meta[COUNT] = 0
+    if ti.static(published):
+        shallow = tree_depth - depth >= _SINGLE_FROM
+        status[SINGLE_CELLS] = ti.select(early == 1 or shallow, 1, 0)
 
 
 @ti.func
-def _list_chunk(
-    chunk,
+def _words(grid: ti.template(), dim: ti.template()):
+    """Return how many words of the bit map are in use."""
+    return 1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)
+
+
+@ti.func
+def _list_piece(
+    piece,
     dim: ti.template(),
     grid: ti.template(),
     bits: ti.template(),
     counts: ti.template(),
     keys: ti.template(),
     targets: ti.template(),
-    meta: ti.template(),
 ):
     """Write codes and coordinates of the nodes marked in one piece of the map."""
-    words = 1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)
-    step = (words + CHUNKS - 1) // CHUNKS
-    row = counts[chunk]
-    stop = ti.min(words, (chunk + 1) * step)
-    if meta[OVERFLOW] != 0:
-        stop = 0
-    for word in range(chunk * step, stop):
+    words = _words(grid, dim)
+    size = (words + _PIECES - 1) // _PIECES
+    row = counts[piece]
+    for word in range(piece * size, ti.min(words, (piece + 1) * size)):
         bits[1, word] = row
         marked = bits[0, word]
         if marked != 0:
@@ -137,26 +172,79 @@ def _list_chunk(
                     row += 1
 
 
-@ti.kernel
-def mark(
+@ti.func
+def _count_marked(
+    dim: ti.template(),
+    limit: ti.template(),
+    room: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    counts: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+):
+    """Count the marked nodes before each piece of the map, and all of them."""
+    for piece in range(_PIECES):
+        words = _words(grid, dim)
+        size = (words + _PIECES - 1) // _PIECES
+        total = 0
+        if counts[_GO] == 1:
+            for word in range(piece * size, ti.min(words, (piece + 1) * size)):
+                total += _popcount(bits[0, word])
+        counts[piece] = total
+    for group in range(_SIDE):
+        total = 0
+        for piece in range(group * _SIDE, (group + 1) * _SIDE):
+            here = counts[piece]
+            counts[piece] = total
+            total += here
+        counts[_PIECES + group] = total
+    for _ in range(1):
+        total = 0
+        for group in range(_SIDE):
+            here = counts[_PIECES + group]
+            counts[_PIECES + group] = total
+            total += here
+        if counts[_GO] == 1:
+            status[CELLS] = total
+            if total > limit:
+                status[HALT] |= NO_GRID
+            elif total > room:
+                status[HALT] |= CELLS_FULL
+            if total > ti.min(limit, room):
+                counts[_GO] = 0
+                total = 0
+        else:
+            total = 0
+        meta[COUNT] = total
+    for piece in range(_PIECES):
+        counts[piece] += counts[_PIECES + piece // _SIDE]
+
+
+@ti.func
+def mark_cells(
     dim: ti.template(),
     published: ti.template(),
-    spacing: ti.f32,
-    share: ti.f32,
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    grid: ti.types.ndarray(dtype=ti.f32, ndim=1),
-    bits: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    counts: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    keys: ti.types.ndarray(dtype=ti.i64, ndim=1),
-    targets: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    spacing: ti.template(),
+    share: ti.template(),
+    limit: ti.template(),
+    early: ti.template(),
+    tree_depth: ti.template(),
+    floats: ti.template(),
+    sources: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    counts: ti.template(),
+    keys: ti.template(),
+    targets: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
 ):
     """Mark the grid nodes around every point and list them in curve order.
 
-    Sets bit 4 of ``meta[OVERFLOW]`` when the grid has more nodes than ``bits`` has
-    room for, and bit 8 when more are marked than ``keys`` has room for; ``meta[COUNT]``
-    tells how many.
+    Halts with NO_GRID when the grid has more nodes than ``bits`` has room for or more
+    than ``limit`` are marked, and with CELLS_FULL when more are marked than ``keys``
+    has room for; ``status[CELLS]`` tells how many. ``meta[COUNT]`` is 0 then.
 
     Parameters
     ----------
@@ -165,6 +253,10 @@ def mark(
         rounded up to a power of two (at least 8), is its number of cells along x.
     spacing, share
         Distance of grid nodes: ``spacing``, or this share of the extent if smaller.
+    early, tree_depth
+        As published: whether the exaggeration is on, and levels of the embedding
+        hierarchy; they decide whether cells are traversed one by one. The rule is the
+        authors' program's; their paper states the depths alone (section 5.3).
     floats
         Floats of the embedding hierarchy, fitted: its root is the extent.
     sources
@@ -174,54 +266,110 @@ def mark(
     bits
         (2, words) one bit per node, and the number of nodes before each word.
     counts
-        (CHUNKS + 1,) scratch.
+        (COUNTS_SIZE,) scratch.
     keys, targets
         (room,), (dim, room) result: codes and coordinates of the marked nodes.
     """
     for _ in range(1):
-        _lay_grid(dim, published, spacing, share, floats, grid, bits, meta)
-    for word in range(1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)):
+        grid[BITS] = 0.0
+        counts[_GO] = 0
+        if status[HALT] == 0:
+            counts[_GO] = 1
+            _lay_grid(
+                dim, published, spacing, share, early, tree_depth, floats, grid, bits,
+                counts, status,
+            )  # fmt: skip
+    for word in range(_words(grid, dim)):
         bits[0, word] = 0
     for i in range(sources.shape[1]):
-        if meta[OVERFLOW] == 0:
+        if counts[_GO] == 1:
             cell = ti.Vector.zero(ti.i32, dim)
             for k in ti.static(range(dim)):
-                cell[k] = ti.cast((sources[k, i] - grid[k]) / grid[SPACING], ti.i32)
+                cell[k] = _within((sources[k, i] - grid[k]) / grid[SPACING], grid)
             for corner in ti.static(range(1 << dim)):
                 code = _corner_code(cell, corner, dim)
                 bit = 1 << (code & 31)
                 if (bits[0, code >> 5] & bit) == 0:
                     ti.atomic_or(bits[0, code >> 5], bit)
-    for chunk in range(CHUNKS):
-        words = 1 << ti.max(0, dim * ti.cast(grid[BITS], ti.i32) - 5)
-        step = (words + CHUNKS - 1) // CHUNKS
-        total = 0
-        for word in range(chunk * step, ti.min(words, (chunk + 1) * step)):
-            total += _popcount(bits[0, word])
-        counts[chunk] = total
-    for _ in range(1):
-        total = 0
-        for chunk in range(CHUNKS):
-            here = counts[chunk]
-            counts[chunk] = total
-            total += here
-        meta[COUNT] = total
-        if total > keys.shape[0]:
-            meta[OVERFLOW] |= 8
-    for chunk in range(CHUNKS):
-        _list_chunk(chunk, dim, grid, bits, counts, keys, targets, meta)
+    _count_marked(dim, limit, keys.shape[0], grid, bits, counts, meta, status)
+    for piece in range(_PIECES):
+        if counts[_GO] == 1:
+            _list_piece(piece, dim, grid, bits, counts, keys, targets)
 
 
-@ti.kernel
-def interpolate(
+@ti.func
+def widen_boxes(
+    dim: ti.template(), grid: ti.template(), floats: ti.template(), meta: ti.template()
+):
+    """Let the boxes of field nodes cover their cells, not just the cells' centres."""
+    for node in range(meta[NODES]):
+        c = ti.static(columns(dim))
+        for k in ti.static(range(dim)):
+            floats[node, c.low + k] -= 0.5 * grid[SPACING]
+            floats[node, c.high + k] += 0.5 * grid[SPACING]
+
+
+@ti.func
+def _read_field(
+    r,
     dim: ti.template(),
-    half: ti.f32,
-    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    grid: ti.types.ndarray(dtype=ti.f32, ndim=1),
-    bits: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    values: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    half: ti.template(),
+    sources: ti.template(),
+    order: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    values: ti.template(),
+    result: ti.template(),
+):
+    """Blend S and R of the corners around one point."""
+    cell = ti.Vector.zero(ti.i32, dim)
+    place = ti.Vector.zero(ti.f32, dim)
+    for k in ti.static(range(dim)):
+        x = (sources[k, r] - grid[k]) / grid[SPACING]
+        cell[k] = _within(x, grid)
+        place[k] = x - ti.cast(cell[k], ti.f32)
+    total = ti.Vector.zero(ti.f32, 1 + dim)
+    for corner in ti.static(range(1 << dim)):
+        code = _corner_code(cell, corner, dim)
+        below = (1 << (code & 31)) - 1
+        row = bits[1, code >> 5] + _popcount(bits[0, code >> 5] & below)
+        weight = 1.0
+        delta = ti.Vector.zero(ti.f32, dim)
+        for k in ti.static(range(dim)):
+            if ti.static((corner >> k) & 1 == 1):
+                weight *= place[k]
+                delta[k] = half * (place[k] - 1.0) * grid[SPACING]
+            else:
+                weight *= 1.0 - place[k]
+                delta[k] = half * place[k] * grid[SPACING]
+        s = values[row, 0]
+        for a in ti.static(range(dim)):
+            here = values[row, 1 + a]
+            s -= 2.0 * here * delta[a]
+            for b in ti.static(range(dim)):
+                low = ti.static(min(a, b))
+                high = ti.static(max(a, b))
+                entry = ti.static(
+                    1 + dim + low * dim - low * (low - 1) // 2 + high - low
+                )
+                here += values[row, entry] * delta[b]
+            total[1 + a] += weight * here
+        total[0] += weight * s
+    for k in ti.static(range(1 + dim)):
+        result[order[r], k] = total[k]
+
+
+@ti.func
+def interpolate_cells(
+    dim: ti.template(),
+    half: ti.template(),
+    sources: ti.template(),
+    order: ti.template(),
+    grid: ti.template(),
+    bits: ti.template(),
+    values: ti.template(),
+    result: ti.template(),
+    status: ti.template(),
 ):
     """Read S and R at every point from the field.
 
@@ -235,38 +383,5 @@ def interpolate(
         (n, 1 + dim) S and R, row ``order[r]`` for point r.
     """
     for r in range(sources.shape[1]):
-        cell = ti.Vector.zero(ti.i32, dim)
-        place = ti.Vector.zero(ti.f32, dim)
-        for k in ti.static(range(dim)):
-            x = (sources[k, r] - grid[k]) / grid[SPACING]
-            cell[k] = ti.cast(x, ti.i32)
-            place[k] = x - ti.cast(cell[k], ti.f32)
-        total = ti.Vector.zero(ti.f32, 1 + dim)
-        for corner in ti.static(range(1 << dim)):
-            code = _corner_code(cell, corner, dim)
-            below = (1 << (code & 31)) - 1
-            row = bits[1, code >> 5] + _popcount(bits[0, code >> 5] & below)
-            weight = 1.0
-            delta = ti.Vector.zero(ti.f32, dim)
-            for k in ti.static(range(dim)):
-                if ti.static((corner >> k) & 1 == 1):
-                    weight *= place[k]
-                    delta[k] = half * (place[k] - 1.0) * grid[SPACING]
-                else:
-                    weight *= 1.0 - place[k]
-                    delta[k] = half * place[k] * grid[SPACING]
-            s = values[row, 0]
-            for a in ti.static(range(dim)):
-                here = values[row, 1 + a]
-                s -= 2.0 * here * delta[a]
-                for b in ti.static(range(dim)):
-                    low = ti.static(min(a, b))
-                    high = ti.static(max(a, b))
-                    entry = ti.static(
-                        1 + dim + low * dim - low * (low - 1) // 2 + high - low
-                    )
-                    here += values[row, entry] * delta[b]
-                total[1 + a] += weight * here
-            total[0] += weight * s
-        for k in ti.static(range(1 + dim)):
-            result[order[r], k] = total[k]
+        if status[HALT] == 0:
+            _read_field(r, dim, half, sources, order, grid, bits, values, result)

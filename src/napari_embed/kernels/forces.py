@@ -7,58 +7,71 @@ With q = 1 / (1 + |y_i - y_j|^2), the gradient without its factor 4 is
 (paper eq. 7-8). ``R`` and ``Z`` come from the traversal; see there.
 """
 
-from napari_embed.kernels.layout import CHUNKS, OVERFLOW
+from napari_embed.kernels.layout import CHUNKS, DONE, FAN, HALT, PIECES
 from napari_embed.kernels.runtime import ti
 
-__all__ = [
-    "divergence",
-    "gather",
-    "move_rows",
-    "move_state",
-    "step",
-    "sum_z",
-]
+__all__ = ["bounded", "divergence", "renumber", "step", "sum_z"]
 
 # Beyond this distance 1/(1+d^2) is 0 in float32; squares must stay finite.
 _FAR = 1e15
 
 
 @ti.func
-def _bounded(x):
+def bounded(x):
+    """Keep squares of coordinates finite."""
     return ti.max(-_FAR, ti.min(_FAR, x))
 
 
-@ti.kernel
-def gather(
-    dim: ti.template(),
-    y: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    points: ti.types.ndarray(dtype=ti.f32, ndim=2),
-):
-    """Copy (n, dim) positions to (dim, n) coordinates in tree order."""
-    for r in range(y.shape[0]):
-        for k in ti.static(range(dim)):
-            points[k, r] = _bounded(y[order[r], k])
-
-
-@ti.kernel
-def sum_z(
-    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    z: ti.types.ndarray(dtype=ti.f64, ndim=1),
-):
-    """Sum S over all points into ``z[CHUNKS]``, without each point's own term."""
-    for chunk in range(CHUNKS):
-        n = result.shape[0]
-        step_size = (n + CHUNKS - 1) // CHUNKS
+@ti.func
+def _fold(sums: ti.template()):
+    """Add the PIECES sums behind ``sums[CHUNKS]`` up into that entry, in order."""
+    base = ti.static(CHUNKS + 1)
+    for w in range(FAN * FAN):
         total = ti.cast(0.0, ti.f64)
-        for i in range(chunk * step_size, ti.min(n, (chunk + 1) * step_size)):
-            total += ti.cast(result[i, 0], ti.f64) - 1.0
-        z[chunk] = total
+        for t in range(FAN):
+            total += sums[base + w * FAN + t]
+        sums[base + PIECES + w] = total
+    for w in range(FAN):
+        total = ti.cast(0.0, ti.f64)
+        for t in range(FAN):
+            total += sums[base + PIECES + w * FAN + t]
+        sums[base + PIECES + FAN * FAN + w] = total
+    for _ in range(1):
+        total = ti.cast(0.0, ti.f64)
+        for t in range(FAN):
+            total += sums[base + PIECES + FAN * FAN + t]
+        sums[CHUNKS] = total
+
+
+@ti.func
+def _add_chunks(sums: ti.template()):
+    """Add the CHUNKS sums before ``sums[CHUNKS]`` up into that entry, in order."""
     for _ in range(1):
         total = ti.cast(0.0, ti.f64)
         for chunk in range(CHUNKS):
-            total += z[chunk]
-        z[CHUNKS] = total
+            total += sums[chunk]
+        sums[CHUNKS] = total
+
+
+@ti.func
+def sum_z(levels: ti.template(), result: ti.template(), z: ti.template()):
+    """Sum S over all points into ``z[CHUNKS]``, without each point's own term."""
+    if ti.static(levels == 0):
+        for chunk in range(CHUNKS):
+            n = result.shape[0]
+            step_size = (n + CHUNKS - 1) // CHUNKS
+            total = ti.cast(0.0, ti.f64)
+            for i in range(chunk * step_size, ti.min(n, (chunk + 1) * step_size)):
+                total += ti.cast(result[i, 0], ti.f64) - 1.0
+            z[chunk] = total
+        _add_chunks(z)
+    else:
+        for w in range(PIECES):
+            total = ti.cast(0.0, ti.f64)
+            for t in range(ti.max(0, result.shape[0] - w + PIECES - 1) // PIECES):
+                total += ti.cast(result[w + t * PIECES, 0], ti.f64) - 1.0
+            z[CHUNKS + 1 + w] = total
+        _fold(z)
 
 
 @ti.kernel
@@ -77,11 +90,11 @@ def step(
     momentum: ti.f32,
     min_gain: ti.f32,
     clip: ti.f32,
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    status: ti.types.ndarray(dtype=ti.i32, ndim=1),
 ):
     """Move every point once: attraction, gradient, gains, momentum, step clip.
 
-    Does nothing but copy positions when the traversal ran out of room.
+    Does nothing but copy positions while the status says halt; else counts the step.
 
     Parameters
     ----------
@@ -108,7 +121,7 @@ def step(
             d2 = 1.0
             offset = ti.Vector.zero(ti.f32, dim)
             for k in ti.static(range(dim)):
-                offset[k] = _bounded(p[k] - y[j, k])
+                offset[k] = bounded(p[k] - y[j, k])
                 d2 += offset[k] * offset[k]
             weight = values[e] / d2
             for k in ti.static(range(dim)):
@@ -129,23 +142,48 @@ def step(
                 else:
                     gain += 0.2
             move[k] = momentum * velocity - rate * gain * slope
-            if meta[OVERFLOW] == 0:
+            if status[HALT] == 0:
                 motion[i, dim + k] = gain
             length += move[k] * move[k]
         shrink = 1.0
         if length > clip * clip:
             shrink = clip / ti.sqrt(length)
         for k in ti.static(range(dim)):
-            if meta[OVERFLOW] == 0:
+            if status[HALT] == 0:
                 motion[i, k] = move[k] * shrink
                 y_next[i, k] = p[k] + move[k] * shrink
             else:
                 y_next[i, k] = p[k]
+    for _ in range(1):
+        if status[HALT] == 0:
+            status[DONE] += 1
+
+
+@ti.func
+def _row_divergence(
+    i,
+    dim: ti.template(),
+    y: ti.template(),
+    starts: ti.template(),
+    columns: ti.template(),
+    values: ti.template(),
+):
+    """Return sum p ln(1 + d^2) over one row of P (float64)."""
+    row = 0.0
+    for e in range(starts[i], starts[i + 1]):
+        j = columns[e]
+        d2 = 1.0
+        for k in ti.static(range(dim)):
+            offset = bounded(y[i, k] - y[j, k])
+            d2 += offset * offset
+        row += values[e] * ti.log(d2)
+    return ti.cast(row, ti.f64)
 
 
 @ti.kernel
 def divergence(
     dim: ti.template(),
+    levels: ti.template(),
     y: ti.types.ndarray(dtype=ti.f32, ndim=2),
     starts: ti.types.ndarray(dtype=ti.i32, ndim=1),
     columns: ti.types.ndarray(dtype=ti.i32, ndim=1),
@@ -156,60 +194,75 @@ def divergence(
 
     The KL divergence is this plus sum p ln p plus ln Z (paper eq. 1, 5).
     """
-    for chunk in range(CHUNKS):
-        n = y.shape[0]
-        step_size = (n + CHUNKS - 1) // CHUNKS
-        total = ti.cast(0.0, ti.f64)
-        for i in range(chunk * step_size, ti.min(n, (chunk + 1) * step_size)):
-            row = 0.0
-            for e in range(starts[i], starts[i + 1]):
-                j = columns[e]
-                d2 = 1.0
-                for k in ti.static(range(dim)):
-                    offset = _bounded(y[i, k] - y[j, k])
-                    d2 += offset * offset
-                row += values[e] * ti.log(d2)
-            total += ti.cast(row, ti.f64)
-        sums[chunk] = total
-    for _ in range(1):
-        total = ti.cast(0.0, ti.f64)
+    if ti.static(levels == 0):
         for chunk in range(CHUNKS):
-            total += sums[chunk]
-        sums[CHUNKS] = total
+            n = y.shape[0]
+            step_size = (n + CHUNKS - 1) // CHUNKS
+            total = ti.cast(0.0, ti.f64)
+            for i in range(chunk * step_size, ti.min(n, (chunk + 1) * step_size)):
+                total += _row_divergence(i, dim, y, starts, columns, values)
+            sums[chunk] = total
+        _add_chunks(sums)
+    else:
+        for w in range(PIECES):
+            total = ti.cast(0.0, ti.f64)
+            for t in range(ti.max(0, y.shape[0] - w + PIECES - 1) // PIECES):
+                i = w + t * PIECES
+                total += _row_divergence(i, dim, y, starts, columns, values)
+            sums[CHUNKS + 1 + w] = total
+        _fold(sums)
 
 
 @ti.kernel
-def move_rows(
+def renumber(
+    dim: ti.template(),
     order: ti.types.ndarray(dtype=ti.i32, ndim=1),
     place: ti.types.ndarray(dtype=ti.i32, ndim=1),
     starts: ti.types.ndarray(dtype=ti.i32, ndim=1),
     columns: ti.types.ndarray(dtype=ti.i32, ndim=1),
     values: ti.types.ndarray(dtype=ti.f32, ndim=1),
+    cumulated: ti.types.ndarray(dtype=ti.i32, ndim=1),
     new_starts: ti.types.ndarray(dtype=ti.i32, ndim=1),
     new_columns: ti.types.ndarray(dtype=ti.i32, ndim=1),
     new_values: ti.types.ndarray(dtype=ti.f32, ndim=1),
-):
-    """Renumber P: new row r is old row ``order[r]``, old column j is ``place[j]``."""
-    for r in range(order.shape[0]):
-        base = starts[order[r]]
-        for e in range(new_starts[r], new_starts[r + 1]):
-            old = base + e - new_starts[r]
-            new_columns[e] = place[columns[old]]
-            new_values[e] = values[old]
-
-
-@ti.kernel
-def move_state(
-    dim: ti.template(),
-    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
     y: ti.types.ndarray(dtype=ti.f32, ndim=2),
     motion: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    y_next: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    motion_next: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    places: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    new_y: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    new_motion: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    new_places: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    built_from: ti.types.ndarray(dtype=ti.f32, ndim=2),
 ):
-    """Renumber positions, velocities and gains: new point r is old ``order[r]``."""
+    """Renumber P and the points: new row r is old row ``order[r]``.
+
+    Parameters
+    ----------
+    order
+        (n,) old row of each new one; leaves as 0, 1, ... n - 1.
+    place
+        (n,) scratch.
+    cumulated
+        (n + 1,) what ``new_starts`` becomes: lengths of the new rows, added up.
+    built_from
+        (n, dim) result: a copy of ``new_y``.
+    """
     for r in range(order.shape[0]):
+        place[order[r]] = r
+        new_starts[r] = cumulated[r]
+        if r == 0:
+            new_starts[order.shape[0]] = cumulated[order.shape[0]]
+    for r in range(order.shape[0]):
+        old_row = order[r]
+        base = starts[old_row]
+        first = new_starts[r]
+        for e in range(first, new_starts[r + 1]):
+            old = base + e - first
+            new_columns[e] = place[columns[old]]
+            new_values[e] = values[old]
         for k in ti.static(range(dim)):
-            y_next[r, k] = y[order[r], k]
+            new_y[r, k] = y[old_row, k]
+            built_from[r, k] = y[old_row, k]
         for k in ti.static(range(2 * dim)):
-            motion_next[r, k] = motion[order[r], k]
+            new_motion[r, k] = motion[old_row, k]
+        new_places[r] = places[old_row]
+        order[r] = r

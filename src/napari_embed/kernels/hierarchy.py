@@ -13,18 +13,17 @@ from napari_embed.kernels.layout import (
     CHILDREN,
     COUNT,
     END,
+    HALT,
     LEVEL0,
     MAX_LEVELS,
     NODES,
-    OVERFLOW,
     PARENT,
-    QUEUE,
     ROPE,
     columns,
 )
 from napari_embed.kernels.runtime import ti
 
-__all__ = ["build", "refit"]
+__all__ = ["build_nodes", "refit_nodes"]
 
 
 @ti.func
@@ -53,6 +52,8 @@ def _split(
     ints: ti.template(),
     owner: ti.template(),
     meta: ti.template(),
+    status: ti.template(),
+    full: ti.template(),
 ):
     """Give ``node`` its children, or leave it a leaf."""
     begin = ints[node, BEGIN]
@@ -63,35 +64,33 @@ def _split(
     if end - begin > leaf_size and differing != 0:
         while (differing >> shift) == 0:
             shift -= dim
-        # First count the children, then reserve their rows, then fill them.
-        first = 0
+        # First find the children's ends, then reserve their rows, then fill them.
+        ends = ti.Vector.zero(ti.i32, ti.static(1 << dim))
         count = 0
-        for fill in range(2):
-            child = first
+        cursor = begin
+        while cursor < end:
+            cursor = _same_digit_end(keys, cursor, end, shift, dim)
+            ends[count] = cursor
+            count += 1
+        first = ti.atomic_add(meta[NODES], count)
+        if first + count > ints.shape[0]:
+            status[HALT] |= full
+        else:
+            ints[node, CHILD] = first
+            ints[node, CHILDREN] = count
             cursor = begin
-            while cursor < end:
-                edge = _same_digit_end(keys, cursor, end, shift, dim)
-                if fill == 1:
-                    last = child == first + count - 1
-                    ints[child, CHILD] = -1
-                    ints[child, ROPE] = ti.select(last, ints[node, ROPE], child + 1)
-                    ints[child, BEGIN] = cursor
-                    ints[child, END] = edge
-                    ints[child, PARENT] = node
-                    ints[child, CHILDREN] = ti.max(shift - dim, 0)
-                child += 1
-                cursor = edge
-            if fill == 0:
-                count = child
-                first = ti.atomic_add(meta[NODES], count)
-                if first + count > ints.shape[0]:
-                    meta[OVERFLOW] |= 1
-                    end = begin
-                else:
-                    ints[node, CHILD] = first
-                    ints[node, CHILDREN] = count
+            for k in range(count):
+                child = first + k
+                last = k == count - 1
+                ints[child, CHILD] = -1
+                ints[child, ROPE] = ti.select(last, ints[node, ROPE], child + 1)
+                ints[child, BEGIN] = cursor
+                ints[child, END] = ends[k]
+                ints[child, PARENT] = node
+                ints[child, CHILDREN] = ti.max(shift - dim, 0)
+                cursor = ends[k]
     # The topmost nodes with few points, or leaves, are where a traversal ends.
-    size = ints[node, END] - begin
+    size = end - begin
     parent = ints[node, PARENT]
     owns = size <= bucket or ints[node, CHILD] < 0
     if parent >= 0 and ints[parent, END] - ints[parent, BEGIN] <= bucket:
@@ -102,65 +101,123 @@ def _split(
 
 
 @ti.func
-def _close_level(level, ints: ti.template(), meta: ti.template()):
-    """Record where the next level ends; there is none after an overflow."""
+def _split_subtree(
+    root,
+    dim: ti.template(),
+    leaf_size,
+    bucket,
+    keys: ti.template(),
+    ints: ti.template(),
+    owner: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+    full: ti.template(),
+):
+    """Build all below ``root``, in preorder."""
+    node = root
+    stop = ints[root, ROPE]
+    while node != stop:
+        _split(
+            node, dim, leaf_size, bucket, keys, ints, owner, meta, status, full
+        )  # fmt: skip
+        following = ints[node, CHILD]
+        if following < 0:
+            following = ints[node, ROPE]
+        node = following
+
+
+@ti.func
+def _start(ints: ti.template(), meta: ti.template()):
+    """Make the root; without points there is none."""
+    some = ti.min(meta[COUNT], 1)
+    meta[NODES] = some
+    ints[0, CHILD] = -1
+    ints[0, BEGIN] = 0
+    ints[0, END] = meta[COUNT]
+    ints[0, ROPE] = -1
+    ints[0, PARENT] = -1
+    ints[0, CHILDREN] = 60  # the topmost digit, in 2D and in 3D
+    meta[LEVEL0] = 0
+    meta[LEVEL0 + 1] = some
+
+
+@ti.func
+def _close_level(
+    level, meta: ti.template(), status: ti.template(), full: ti.template()
+):
+    """Record where the next level ends; there is none once nodes ran out."""
     last = meta[LEVEL0 + level + 1]
-    if meta[OVERFLOW] == 0:
+    if (status[HALT] & full) == 0:
         last = meta[NODES]
     meta[LEVEL0 + level + 2] = last
 
 
-@ti.kernel
-def build(
+@ti.func
+def build_nodes(
     dim: ti.template(),
     levels: ti.template(),
-    leaf_size: ti.i32,
-    bucket: ti.i32,
-    keys: ti.types.ndarray(dtype=ti.i64, ndim=1),
-    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    leaf_size: ti.template(),
+    bucket: ti.template(),
+    keys: ti.template(),
+    ints: ti.template(),
+    owner: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+    full: ti.template(),
+    asked: ti.template(),
 ):
     """Build the nodes over ``meta[COUNT]`` sorted keys.
+
+    Where there are more nodes than rows, sets the bit ``full`` of the status, notes
+    how many were asked for, and leaves a hierarchy without nodes.
 
     Parameters
     ----------
     levels
-        Levels to build in parallel (GPU); 0 builds all in one thread, which takes
-        0.02 s for a million points and numbers the nodes the same way every time.
+        Levels to build in parallel (GPU); the subtrees below are a thread each. 0
+        builds all in one thread, which takes 0.02 s for a million points and numbers
+        the nodes the same way every time.
     leaf_size
         Split nodes with more points than this.
     bucket
         Size of the nodes a traversal ends at as target (``owner`` names them).
     keys
         (n,) sorted keys.
-    ints, meta
+    ints, meta, status
         Node integers and counters, see ``layout``.
     owner
         (n,) the target bucket of each point.
+    full, asked
+        Bit and entry of the status that are of this hierarchy.
     """
     for _ in range(1):
-        meta[OVERFLOW] = 0
-        meta[NODES] = 1
-        meta[QUEUE] = 0
-        ints[0, CHILD] = -1
-        ints[0, BEGIN] = 0
-        ints[0, END] = meta[COUNT]
-        ints[0, ROPE] = -1
-        ints[0, PARENT] = -1
-        ints[0, CHILDREN] = 60  # the topmost digit, in 2D and in 3D
-        meta[LEVEL0] = 0
-        meta[LEVEL0 + 1] = 1
+        _start(ints, meta)
+        if ti.static(levels == 0):
+            for level in range(MAX_LEVELS):
+                for node in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
+                    _split(
+                        node, dim, leaf_size, bucket, keys, ints, owner, meta, status,
+                        full,
+                    )  # fmt: skip
+                _close_level(level, meta, status, full)
     for level in ti.static(range(levels)):
         for node in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
-            _split(node, dim, leaf_size, bucket, keys, ints, owner, meta)
+            _split(
+                node, dim, leaf_size, bucket, keys, ints, owner, meta, status, full
+            )  # fmt: skip
         for _ in range(1):
-            _close_level(level, ints, meta)
+            _close_level(level, meta, status, full)
+    if ti.static(levels > 0):
+        for root in range(meta[LEVEL0 + levels], meta[LEVEL0 + levels + 1]):
+            _split_subtree(
+                root, dim, leaf_size, bucket, keys, ints, owner, meta, status, full
+            )  # fmt: skip
     for _ in range(1):
-        for level in range(levels, MAX_LEVELS):
-            for node in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
-                _split(node, dim, leaf_size, bucket, keys, ints, owner, meta)
-            _close_level(level, ints, meta)
+        if (status[HALT] & full) != 0:
+            status[asked] = ti.max(status[asked], meta[NODES])
+            meta[NODES] = 0
+            for level in range(MAX_LEVELS + 2):
+                meta[LEVEL0 + level] = 0
 
 
 @ti.func
@@ -235,35 +292,57 @@ def _fit_inner(node, dim: ti.template(), ints: ti.template(), floats: ti.templat
     floats[node, c.diagonal] = diagonal
 
 
-@ti.kernel
-def refit(
+@ti.func
+def _fit_subtree(root, dim: ti.template(), ints: ti.template(), floats: ti.template()):
+    """Fit the inner nodes from ``root`` down, children before parents."""
+    node = root
+    while ints[node, CHILD] >= 0:
+        node = ints[node, CHILD]
+    while node != root:
+        parent = ints[node, PARENT]
+        if node + 1 < ints[parent, CHILD] + ints[parent, CHILDREN]:
+            node += 1
+            while ints[node, CHILD] >= 0:
+                node = ints[node, CHILD]
+        else:
+            node = parent
+            _fit_inner(node, dim, ints, floats)
+
+
+@ti.func
+def refit_nodes(
     dim: ti.template(),
     levels: ti.template(),
-    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    points: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    ints: ti.template(),
+    floats: ti.template(),
+    points: ti.template(),
+    meta: ti.template(),
 ):
     """Fit boxes and centres of mass to the points, from the leaves up.
 
     Parameters
     ----------
     levels
-        Levels whose inner nodes are fitted in parallel (GPU); 0 leaves all inner
-        nodes to one thread, which is short work beside the leaves.
+        Levels whose inner nodes are fitted in parallel (GPU), and the subtrees below
+        them; 0 leaves all inner nodes to one thread, which is short work beside the
+        leaves.
     points
         (dim, n) coordinates in tree order.
     """
     for node in range(meta[NODES]):
         if ints[node, CHILD] < 0:
             _fit_leaf(node, dim, ints, floats, points)
-    for _ in range(1):
-        # A child's number is always larger than its parent's.
-        count = meta[NODES] - meta[LEVEL0 + levels]
-        for back in range(count):
-            node = meta[NODES] - 1 - back
-            if ints[node, CHILD] >= 0:
-                _fit_inner(node, dim, ints, floats)
+    if ti.static(levels == 0):
+        for _ in range(1):
+            # A child's number is always larger than its parent's.
+            count = meta[NODES]
+            for back in range(count):
+                node = count - 1 - back
+                if ints[node, CHILD] >= 0:
+                    _fit_inner(node, dim, ints, floats)
+    else:
+        for root in range(meta[LEVEL0 + levels], meta[LEVEL0 + levels + 1]):
+            _fit_subtree(root, dim, ints, floats)
     for back in ti.static(range(levels)):
         for node in range(
             meta[LEVEL0 + levels - 1 - back], meta[LEVEL0 + levels - back]

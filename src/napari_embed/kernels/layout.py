@@ -7,10 +7,12 @@ two cache lines and a kernel needs few arguments (each costs launch time).
 from typing import NamedTuple
 
 __all__ = [
-    "BEGIN", "CHILD", "CHILDREN", "CHUNKS", "COUNT", "END", "GPU_LEVELS", "LEVEL0",
-    "LIST_BEGIN", "LIST_END", "MAX_LEVELS", "META_SIZE", "NODES", "NODE_INTS",
-    "OVERFLOW", "PARENT", "QUEUE", "ROPE", "TASKS", "TASK_ROOM", "Columns", "columns",
-    "jacobian_size",
+    "BEGIN", "CELLS", "CELLS_FULL", "CHILD", "CHILDREN", "CHUNKS", "COUNT", "DONE",
+    "END", "FAN", "FIELD_ASKED", "FIELD_FULL", "HALT", "LEVEL0", "LIST_BEGIN",
+    "LIST_END", "MAX_LEVELS", "META_SIZE", "NODES", "NODE_INTS", "NO_GRID", "PARENT",
+    "PIECES", "QUEUE", "QUEUE_FULL", "ROPE", "SINGLE_CELLS", "STATUS_SIZE", "SUMS_SIZE",
+    "TASKS", "TASK_ROOM", "TREE_ASKED", "TREE_FULL", "Columns", "columns",
+    "jacobian_size", "parallel_levels",
 ]  # fmt: skip
 
 # Columns of a node's integers.
@@ -25,17 +27,29 @@ LIST_END = 7
 NODE_INTS = 8
 
 # Entries of a hierarchy's counters.
-NODES = 0  # nodes in use
-OVERFLOW = 1  # bit 1: more nodes, bit 2: more queue entries than there is room for
-QUEUE = 2  # queue entries asked for, counted past the end
-COUNT = 3  # points
+NODES = 0  # nodes in use; none where there was no room for them
+COUNT = 1  # points
 LEVEL0 = 8  # first node of each level
 MAX_LEVELS = 34
 META_SIZE = 48
 
-# On a GPU the first levels are processed in parallel, one launch each; deeper ones
-# (only very uneven maps have them) by one thread. On a CPU whole subtrees are tasks.
-GPU_LEVELS = {2: 11, 3: 9}
+# Entries of the status, which all kernels of one map share. The host looks at it once
+# in many iterations; nothing inside an iteration needs it.
+HALT = 0  # bits below; while any is set no point moves, until the host made room
+DONE = 1  # gradient steps completed
+TREE_ASKED = 2  # nodes asked for by either hierarchy, queue entries, cells
+FIELD_ASKED = 3
+QUEUE = 4  # counted past the end of the queue
+CELLS = 5
+SINGLE_CELLS = 6  # as published: whether cells are traversed one by one now
+STATUS_SIZE = 8
+# Bits of HALT.
+TREE_FULL = 1
+FIELD_FULL = 2
+QUEUE_FULL = 4
+CELLS_FULL = 8
+NO_GRID = 16  # too wide a map, or too many cells: points are the better targets
+
 # Subtrees that a pass over a hierarchy is cut into on a CPU, about; room for them.
 TASKS = 128
 TASK_ROOM = 16384
@@ -43,6 +57,25 @@ TASK_ROOM = 16384
 # Pieces that a pass over all points is cut into; their sums are added in order, so a
 # result does not depend on the number of threads.
 CHUNKS = 256
+# On a GPU they are cut finer, and the sums of PIECES are added FAN at a time: no thread
+# has long work by itself. These sums lie behind the total, which is entry CHUNKS.
+FAN = 32
+PIECES = FAN**3
+SUMS_SIZE = CHUNKS + 1 + PIECES + FAN**2 + FAN
+
+
+def parallel_levels(kind: str, dim: int, n: int, leaf_size: int) -> int:
+    """Return how many levels of a hierarchy are processed in parallel, one by one.
+
+    On a GPU they are those of an even tree and two more, one launch each; below them
+    every subtree is one thread. On a CPU it is 0: whole subtrees are tasks.
+    """
+    if kind != "cuda":
+        return 0
+    depth = 1
+    while 2 ** (dim * depth) * leaf_size < n:
+        depth += 1
+    return min(depth + 2, MAX_LEVELS - 2)
 
 
 def jacobian_size(dim: int) -> int:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from napari_embed.errors import InputError
 from napari_embed.kernels import forces
-from napari_embed.kernels.layout import CHUNKS
+from napari_embed.kernels.layout import CHUNKS, SUMS_SIZE
 from napari_embed.kernels.repulsion import Accuracy, Repulsion
 from napari_embed.kernels.runtime import Device, ti
 
@@ -46,6 +46,10 @@ class StepSettings:
 class Minimizer:
     """Positions, velocities, gains and P of one map.
 
+    An iteration is :meth:`prepare` and :meth:`step`; both only launch work. Whoever
+    reads anything calls :meth:`settle` first, and goes on from ``steps_done`` if it
+    says that there was not room for all.
+
     Parameters
     ----------
     indptr, indices, values
@@ -58,6 +62,8 @@ class Minimizer:
         Of the repulsion.
     places
         (n,) int32: the order to keep points in at first; None keeps the caller's.
+    queue_room
+        As in :class:`~napari_embed.kernels.repulsion.Repulsion`.
 
     Raises
     ------
@@ -75,6 +81,7 @@ class Minimizer:
         device: Device,
         accuracy: Accuracy,
         places: NDArray[np.int32] | None = None,
+        queue_room: int | None = None,
     ) -> None:
         if indices.size >= 2**31 - 1:
             raise InputError(
@@ -82,99 +89,125 @@ class Minimizer:
                 "can be indexed. Use fewer neighbors."
             )
         self.n, self.dim = (int(size) for size in positions.shape)
-        self.device = device
-        self._where = "cuda" if device.kind == "cuda" else "cpu"
-        self.repulsion = Repulsion(self.n, self.dim, device, accuracy)
-        self.y = self._array(positions)
-        self.y_next = ti.ndarray(ti.f32, shape=(self.n, self.dim))
+        self.repulsion = Repulsion(
+            self.n, self.dim, device, accuracy, queue_room=queue_room
+        )
         motion = np.zeros((self.n, 2 * self.dim), np.float32)
         motion[:, self.dim :] = 1.0
-        self.motion = self._array(motion)
-        self.motion_next = ti.ndarray(ti.f32, shape=motion.shape)
-        self.built_from = ti.ndarray(ti.f32, shape=(self.n, self.dim))
-        edges = max(1, indices.size)
-        self.starts = torch.from_numpy(indptr.astype(np.int32)).to(self._where)
-        self.columns = ti.ndarray(ti.i32, shape=edges)
-        self.values = ti.ndarray(ti.f32, shape=edges)
-        self.columns_next = ti.ndarray(ti.i32, shape=edges)
-        self.values_next = ti.ndarray(ti.f32, shape=edges)
-        if indices.size:
-            self.columns.from_numpy(np.ascontiguousarray(indices))
-            self.values.from_numpy(np.ascontiguousarray(values))
-        self.entropy = _entropy(values)
-        self.places = torch.arange(self.n, dtype=torch.int32, device=self._where)
-        if places is not None:
-            self._renumber(torch.from_numpy(places.copy()).to(self._where))
-
-    def _array(self, values: NDArray[np.float32]) -> object:
-        array = ti.ndarray(ti.f32, shape=values.shape)
-        array.from_numpy(np.ascontiguousarray(values))
-        return array
-
-    def rebuild(self, *, renumber: bool = False) -> None:
-        """Build the embedding hierarchy anew; ``renumber`` also reorders memory."""
-        self.repulsion.rebuild(self.y)
-        if renumber:
-            self._renumber(self.repulsion.order)
-            self.repulsion.order = torch.arange(
-                self.n, dtype=torch.int32, device=self._where
-            )
-        self.built_from.copy_from(self.y)
-
-    def _renumber(self, order: torch.Tensor) -> None:
-        place = torch.empty_like(order)
-        place[order.long()] = torch.arange(
-            self.n, dtype=torch.int32, device=self._where
+        # Each with a second array, for results that need the whole of the first.
+        self.y, self.y_next = _twins(positions.astype(np.float32, copy=False))
+        self.motion, self.motion_next = _twins(motion)
+        self.places, self.places_next = _twins(np.arange(self.n, dtype=np.int32))
+        self.starts, self.starts_next = _twins(indptr.astype(np.int32))
+        some = indices.size > 0
+        self.columns, self.columns_next = _twins(
+            indices if some else np.zeros(1, np.int32)
         )
-        lengths = self.starts.diff()[order.long()]
-        starts = torch.zeros_like(self.starts)
-        torch.cumsum(lengths, 0, out=starts[1:])
-        forces.move_rows(
-            order, place, self.starts, self.columns, self.values, starts,
-            self.columns_next, self.values_next,
+        self.values, self.values_next = _twins(
+            values if some else np.zeros(1, np.float32)
+        )
+        self._lengths = torch.from_numpy(np.diff(indptr).astype(np.int32)).to(
+            self.repulsion.permutation.device
+        )
+        self._scratch = ti.ndarray(ti.i32, shape=self.n)
+        self._sums = ti.ndarray(ti.f64, shape=SUMS_SIZE)
+        self.entropy = _entropy(values)
+        if places is not None:
+            self.repulsion.order.from_numpy(places)
+            self._renumber(torch.from_numpy(places.astype(np.int64)))
+
+    @property
+    def steps_done(self) -> int:
+        """Gradient steps completed, as of the last :meth:`settle`."""
+        return self.repulsion.steps_done
+
+    def settle(self) -> bool:
+        """Wait; return whether all steps that were launched are done.
+
+        If not, there is room for them now, and all is as before step ``steps_done``.
+        """
+        return self.repulsion.settle()
+
+    def prepare(
+        self,
+        *,
+        early: bool = False,
+        rebuild: bool = False,
+        renumber: bool = False,
+        choose: bool = False,
+    ) -> bool:
+        """Evaluate S, R and Z at the present positions, with the upkeep that is due.
+
+        Parameters
+        ----------
+        early
+            Whether this is the early exaggeration, which takes smaller errors.
+        rebuild
+            Build the embedding hierarchy anew, rather than fit it.
+        renumber
+            Also bring the points and P into its order in memory.
+        choose
+            Choose cells or points as targets, by how many cells are marked now. This
+            and renumbering wait for what was launched before.
+
+        Returns
+        -------
+        bool
+            False where earlier steps turn out to be missing (see :meth:`settle`);
+            nothing was done then.
+        """
+        if (renumber or choose) and not self.settle():
+            return False
+        self.repulsion.set_stage(early=early)
+        if rebuild or renumber:
+            self.repulsion.rebuild(self.y)
+        if renumber:
+            self._renumber(self.repulsion.permutation)
+        fitted = choose and self.repulsion.consider_cells(self.y)
+        self.repulsion.launch(self.y, fitted=fitted)
+        return True
+
+    def _renumber(self, permutation: torch.Tensor) -> None:
+        """Put all in the order of the hierarchy just built, which must be settled."""
+        self._lengths = self._lengths[permutation.to(self._lengths.device)]
+        starts = torch.zeros(self.n + 1, dtype=torch.int32, device=self._lengths.device)
+        torch.cumsum(self._lengths, 0, out=starts[1:])
+        forces.renumber(
+            self.dim, self.repulsion.order, self._scratch, self.starts, self.columns,
+            self.values, starts, self.starts_next, self.columns_next, self.values_next,
+            self.y, self.motion, self.places, self.y_next, self.motion_next,
+            self.places_next, self.repulsion.built_from,
         )  # fmt: skip
-        self.starts = starts
+        self.starts, self.starts_next = self.starts_next, self.starts
         self.columns, self.columns_next = self.columns_next, self.columns
         self.values, self.values_next = self.values_next, self.values
-        forces.move_state(
-            self.dim, order, self.y, self.motion, self.y_next, self.motion_next
-        )
         self.y, self.y_next = self.y_next, self.y
         self.motion, self.motion_next = self.motion_next, self.motion
-        self.places = self.places[order.long()]
-
-    def choose_target(self) -> None:
-        """Choose cells or points as targets, by how many cells are marked now."""
-        self.repulsion.consider_cells(self.y)
-
-    def repel(self, *, early: bool = False) -> None:
-        """Evaluate S, R and Z at the present positions."""
-        self.repulsion.set_stage(early=early)
-        self.repulsion.evaluate(self.y)
+        self.places, self.places_next = self.places_next, self.places
 
     def step(self, settings: StepSettings) -> None:
-        """Move every point once, with the repulsion evaluated last."""
+        """Move every point once, with the repulsion that was prepared."""
         forces.step(
             self.dim, self.y, self.y_next, self.motion, self.repulsion.result,
             self.starts, self.columns, self.values, self.repulsion.z,
             settings.exaggeration, settings.rate, settings.momentum,
-            settings.min_gain, settings.clip, self.repulsion.meta,
+            settings.min_gain, settings.clip, self.repulsion.status,
         )  # fmt: skip
         self.y, self.y_next = self.y_next, self.y
 
     def z(self) -> float:
-        """Return Z of the repulsion evaluated last."""
+        """Return Z of the repulsion prepared last."""
         return float(self.repulsion.z[CHUNKS])
 
     def divergence(self) -> float:
         """Return KL(P || Q) at the present positions, with Z from the traversal."""
         forces.divergence(
-            self.dim, self.y, self.starts, self.columns, self.values,
-            self.repulsion.sums,
+            self.dim, self.repulsion.levels, self.y, self.starts, self.columns,
+            self.values, self._sums,
         )  # fmt: skip
         z = self.z()
         log_z = float(np.log(z)) if z > 0 else float("nan")
-        return self.entropy + float(self.repulsion.sums[CHUNKS]) + log_z
+        return self.entropy + float(self._sums[CHUNKS]) + log_z
 
     def positions(self) -> NDArray[np.float32]:
         """Return a copy of the (n, dim) positions in the caller's order."""
@@ -185,31 +218,43 @@ class Minimizer:
         return {
             "positions": self._restored(self.y),
             "motion": self._restored(self.motion),
-            "built_from": self._restored(self.built_from),
-            "places": self.places.cpu().numpy().copy(),
+            "built_from": self._restored(self.repulsion.built_from),
+            "places": self.places.to_numpy(),
             "cells": np.asarray(self.repulsion.cells_on),
         }
 
     def restore(self, state: dict[str, NDArray[np.generic]]) -> None:
         """Continue from :meth:`state`; build with its ``places`` first."""
-        places = self.places.cpu().numpy()
-        self.y.from_numpy(np.ascontiguousarray(state["positions"][places]))
-        self.motion.from_numpy(np.ascontiguousarray(state["motion"][places]))
-        self.built_from.from_numpy(np.ascontiguousarray(state["built_from"][places]))
-        self.repulsion.rebuild(self.built_from)
-        self.repulsion.cells_on = bool(state["cells"])
+        places = self.places.to_numpy()
+        repulsion = self.repulsion
+        for array, name in (
+            (self.y, "positions"),
+            (self.motion, "motion"),
+            (repulsion.built_from, "built_from"),
+        ):
+            array.from_numpy(np.ascontiguousarray(state[name][places]))
+        repulsion.rebuild(repulsion.built_from)
+        repulsion.cells_on = bool(state["cells"])
 
     def pin(self, rows: NDArray[np.bool_]) -> None:
         """Hold the given points (caller's order) where they are."""
         motion = self.motion.to_numpy()
-        motion[rows[self.places.cpu().numpy()]] = 0.0
+        motion[rows[self.places.to_numpy()]] = 0.0
         self.motion.from_numpy(motion)
 
     def _restored(self, array: object) -> NDArray[np.float32]:
         values = array.to_numpy()
         result = np.empty_like(values)
-        result[self.places.cpu().numpy()] = values
+        result[self.places.to_numpy()] = values
         return result
+
+
+def _twins(values: NDArray[np.generic]) -> tuple[object, object]:
+    """Return an array on the device that holds the values, and another like it."""
+    kind = {"f": ti.f32, "i": ti.i32}[values.dtype.kind]
+    first, second = (ti.ndarray(kind, shape=values.shape) for _ in range(2))
+    first.from_numpy(np.ascontiguousarray(values))
+    return first, second
 
 
 def _entropy(values: NDArray[np.float32]) -> float:

@@ -3,7 +3,7 @@
 Lauterbach et al. 2009 ("Fast BVH construction on GPUs"); paper section 5.1.
 """
 
-from napari_embed.kernels.layout import CHUNKS
+from napari_embed.kernels.layout import CHUNKS, FAN, HALT, PIECES
 from napari_embed.kernels.runtime import ti
 
 __all__ = ["bits_per_axis", "morton_keys", "spread"]
@@ -49,45 +49,99 @@ def spread(v, dim: ti.template()):
     return x
 
 
+@ti.func
+def _bounds_of(
+    row,
+    first,
+    count,
+    stride,
+    dim: ti.template(),
+    y: ti.template(),
+    partial: ti.template(),
+):
+    """Write the bounds of ``count`` positions to a row of ``partial``."""
+    for k in ti.static(range(dim)):
+        low = 1e30
+        high = -1e30
+        for t in range(count):
+            u = squash(y[first + t * stride, k])
+            low = ti.min(low, u)
+            high = ti.max(high, u)
+        partial[row, k] = low
+        partial[row, 3 + k] = high
+
+
+@ti.func
+def _join_bounds(row, first, count, dim: ti.template(), partial: ti.template()):
+    """Write the bounds that some rows of ``partial`` have together to another row."""
+    for k in ti.static(range(dim)):
+        low = 1e30
+        high = -1e30
+        for other in range(first, first + count):
+            low = ti.min(low, partial[other, k])
+            high = ti.max(high, partial[other, 3 + k])
+        partial[row, k] = low
+        partial[row, 3 + k] = high
+
+
+@ti.func
+def _find_bounds(
+    dim: ti.template(),
+    levels: ti.template(),
+    n: ti.template(),
+    y: ti.template(),
+    partial: ti.template(),
+):
+    """Write the bounds of all positions to row CHUNKS of ``partial``."""
+    if ti.static(levels == 0):
+        for w in range(CHUNKS):
+            size = (n + CHUNKS - 1) // CHUNKS
+            count = ti.max(0, ti.min(n, (w + 1) * size) - w * size)
+            _bounds_of(w, w * size, count, 1, dim, y, partial)
+        for _ in range(1):
+            _join_bounds(CHUNKS, 0, CHUNKS, dim, partial)
+    else:
+        base = ti.static(CHUNKS + 1)
+        for w in range(PIECES):
+            count = ti.max(0, n - w + PIECES - 1) // PIECES
+            _bounds_of(base + w, w, count, PIECES, dim, y, partial)
+        for w in range(FAN * FAN):
+            _join_bounds(base + PIECES + w, base + w * FAN, FAN, dim, partial)
+        for w in range(FAN):
+            first = base + PIECES
+            _join_bounds(first + FAN * FAN + w, first + w * FAN, FAN, dim, partial)
+        for _ in range(1):
+            _join_bounds(CHUNKS, base + PIECES + FAN * FAN, FAN, dim, partial)
+
+
 @ti.kernel
 def morton_keys(
     dim: ti.template(),
+    levels: ti.template(),
     n: ti.i32,
     y: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    built_from: ti.types.ndarray(dtype=ti.f32, ndim=2),
     partial: ti.types.ndarray(dtype=ti.f32, ndim=2),
     keys: ti.types.ndarray(dtype=ti.i64, ndim=1),
+    status: ti.types.ndarray(dtype=ti.i32, ndim=1),
 ):
     """Write the key of each position, over the bounds of all positions.
 
     Parameters
     ----------
+    levels
+        More than 0 on a GPU, which takes the bounds in finer pieces.
     y
         (n, dim) positions.
+    built_from
+        (n, dim) result: a copy of ``y``, unless the status says halt; then it stays
+        what the hierarchy to come back to was built from.
     partial
-        (CHUNKS + 1, 6) scratch; the last row receives low and high bounds.
+        (SUMS_SIZE, 6) scratch; row CHUNKS receives low and high bounds.
     keys
         (n,) result.
     """
-    for w in range(CHUNKS):
-        step = (n + CHUNKS - 1) // CHUNKS
-        for k in ti.static(range(dim)):
-            low = 1e30
-            high = -1e30
-            for i in range(w * step, ti.min(n, (w + 1) * step)):
-                u = squash(y[i, k])
-                low = ti.min(low, u)
-                high = ti.max(high, u)
-            partial[w, k] = low
-            partial[w, 3 + k] = high
-    for _ in range(1):
-        for k in ti.static(range(dim)):
-            low = 1e30
-            high = -1e30
-            for w in range(CHUNKS):
-                low = ti.min(low, partial[w, k])
-                high = ti.max(high, partial[w, 3 + k])
-            partial[CHUNKS, k] = low
-            partial[CHUNKS, 3 + k] = high
+    _find_bounds(dim, levels, n, y, partial)
     for i in range(n):
         # One scale for all axes: cells of the curve stay square.
         side = ti.cast(1e-30, ti.f64)
@@ -106,3 +160,6 @@ def morton_keys(
             )
             key |= spread(ti.cast(offset / side * cells, ti.i64), dim) << k
         keys[i] = key
+        if status[HALT] == 0:
+            for k in ti.static(range(dim)):
+                built_from[i, k] = y[i, k]

@@ -1,9 +1,9 @@
 """The end of the traversal: what is left for the targets of each bucket.
 
-On a CPU (``near_in_lists``) all that ``traversal.far`` handed down to a bucket of a few
-dozen targets becomes one list of point masses, which each of its targets runs through
-in a vectorised loop. On a GPU (``near_per_target``) each target is a thread; those of
-one bucket take the same way. Both settle the same pairs.
+On a CPU all that ``traversal.descend_all`` handed down to a bucket of a few dozen
+targets becomes one list of point masses, which each of its targets runs through in a
+vectorised loop. On a GPU each target is a thread; those of one bucket take the same
+way. Both settle the same pairs.
 """
 
 from napari_embed.kernels.layout import (
@@ -12,15 +12,16 @@ from napari_embed.kernels.layout import (
     CHUNKS,
     COUNT,
     END,
+    HALT,
     LIST_BEGIN,
     LIST_END,
-    OVERFLOW,
     PARENT,
     ROPE,
+    SINGLE_CELLS,
     columns,
     jacobian_size,
 )
-from napari_embed.kernels.published import OURS, SINGLE, entered, settles_projected
+from napari_embed.kernels.published import OURS, entered, settles_projected
 from napari_embed.kernels.runtime import ti
 from napari_embed.kernels.traversal import (
     CORE,
@@ -30,7 +31,7 @@ from napari_embed.kernels.traversal import (
     shifted,
 )
 
-__all__ = ["LIST_ROOM", "near_in_lists", "near_per_target"]
+__all__ = ["LIST_ROOM", "sum_near"]
 
 # Point masses gathered before they are evaluated: a list stays in the L1 cache.
 LIST_ROOM = 1024
@@ -39,17 +40,28 @@ _GATHER = 64
 
 
 @ti.func
-def _parent_of(bucket_node, method: ti.template(), ints: ti.template()):
+def _is_single(method: ti.template(), status: ti.template()):
+    """Return 1 where nothing was done above the buckets, as published early on."""
+    result = 0
+    if ti.static(method != OURS):
+        result = status[SINGLE_CELLS]
+    return result
+
+
+@ti.func
+def _parent_of(bucket_node, single, method: ti.template(), ints: ti.template()):
     """Return the node that handed sources down, or -1 where all is still to do."""
     parent = ints[bucket_node, PARENT]
-    if ti.static(method == SINGLE):
-        parent = -1
+    if ti.static(method != OURS):
+        if single == 1:
+            parent = -1
     return parent
 
 
 @ti.func
 def _start_targets(
     bucket_node,
+    single,
     dim: ti.template(),
     jacobian: ti.template(),
     method: ti.template(),
@@ -60,7 +72,7 @@ def _start_targets(
     result: ti.template(),
 ):
     """Set each target of a bucket to the expansion handed down to it."""
-    parent = _parent_of(bucket_node, method, ints)
+    parent = _parent_of(bucket_node, single, method, ints)
     local = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
     centre = ti.Vector.zero(ti.f32, dim)
     if parent >= 0:
@@ -173,6 +185,7 @@ def _distance2(
 def _settles(
     node,
     bucket_node,
+    single,
     dim: ti.template(),
     method: ti.template(),
     theta2,
@@ -190,7 +203,7 @@ def _settles(
         for k in ti.static(range(dim)):
             offset[k] -= source_floats[node, c.com + k]
         result = settles_projected(
-            offset, node, bucket_node, dim, method, theta2, source_floats, floats
+            offset, node, bucket_node, single, dim, theta2, source_floats, floats
         )
     return result
 
@@ -199,6 +212,7 @@ def _settles(
 def _sum_bucket(
     chunk,
     bucket_node,
+    single,
     dim: ti.template(),
     jacobian: ti.template(),
     method: ti.template(),
@@ -221,7 +235,7 @@ def _sum_bucket(
     done = ti.cast(0, ti.i64)
     first = 0
     last = 1
-    parent = _parent_of(bucket_node, method, ints)
+    parent = _parent_of(bucket_node, single, method, ints)
     if parent >= 0:
         first = ints[parent, LIST_BEGIN]
         last = ints[parent, LIST_END]
@@ -243,7 +257,9 @@ def _sum_bucket(
             b = source_ints[node, BEGIN]
             e = source_ints[node, END]
             following = source_ints[node, ROPE]
-            if _settles(node, bucket_node, dim, method, theta2, source_floats, floats):
+            if _settles(
+                node, bucket_node, single, dim, method, theta2, source_floats, floats
+            ):
                 for k in ti.static(range(dim)):
                     lists[chunk, k * LIST_ROOM + count] = source_floats[node, c.com + k]
                 lists[chunk, dim * LIST_ROOM + count] = ti.cast(e - b, ti.f32)
@@ -276,53 +292,33 @@ def _sum_bucket(
     return done
 
 
-@ti.kernel
-def near_in_lists(
+@ti.func
+def _sum_in_lists(
     dim: ti.template(),
     jacobian: ti.template(),
     method: ti.template(),
-    theta2: ti.f32,
-    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    targets: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    lists: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+    theta2: ti.template(),
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    sources: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    targets: ti.template(),
+    owner: ti.template(),
+    order: ti.template(),
+    queue: ti.template(),
+    lists: ti.template(),
+    result: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+    work: ti.template(),
 ):
-    """Finish the traversal at each target bucket (for CPU: long vectorised lists).
-
-    A source node is taken as a point mass when its diagonal is under
-    ``theta * sqrt(CORE + distance^2)`` with the distance to the bucket's *box*, so that
-    the test holds for each of its targets; leaves that fail are summed directly.
-
-    Parameters
-    ----------
-    jacobian
-        Whether the targets are cells: then results stay in tree order and carry J.
-    method
-        OURS; or DUAL, SINGLE for what was published, with buckets of one cell.
-    sources, targets
-        (dim, n) coordinates in tree order.
-    owner, order
-        (n,) bucket of each target; its row in ``result``.
-    lists
-        (CHUNKS, (dim + 2) * LIST_ROOM) scratch.
-    result
-        (n, 1 + dim or more) S, R and, for cells, J.
-    work
-        (CHUNKS + 1,) interactions done, by piece.
-    """
+    """Finish the traversal bucket by bucket (for CPU: long vectorised lists)."""
     ti.loop_config(block_dim=1)
     for chunk in range(CHUNKS):
+        single = _is_single(method, status)
         n = meta[COUNT]
-        if meta[OVERFLOW] != 0:
+        if status[HALT] != 0:
             n = 0
         step = (n + CHUNKS - 1) // CHUNKS
         done = ti.cast(0, ti.i64)
@@ -335,92 +331,150 @@ def near_in_lists(
             bucket_node = owner[r]
             r = ints[bucket_node, END]
             _start_targets(
-                bucket_node, dim, jacobian, method, ints, floats, targets, order, result
-            )
+                bucket_node, single, dim, jacobian, method, ints, floats, targets,
+                order, result,
+            )  # fmt: skip
             done += _sum_bucket(
-                chunk, bucket_node, dim, jacobian, method, theta2, source_ints,
+                chunk, bucket_node, single, dim, jacobian, method, theta2, source_ints,
                 source_floats, sources, ints, floats, targets, order, queue, lists,
                 result,
             )  # fmt: skip
         work[chunk] = done
 
 
-@ti.kernel
-def near_per_target(
+@ti.func
+def _sum_target(
+    r,
     dim: ti.template(),
     jacobian: ti.template(),
     method: ti.template(),
-    theta2: ti.f32,
-    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    targets: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    order: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    result: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+    theta2,
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    sources: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    targets: ti.template(),
+    owner: ti.template(),
+    order: ti.template(),
+    queue: ti.template(),
+    result: ti.template(),
+    status: ti.template(),
+    work: ti.template(),
 ):
-    """Finish the traversal with one thread per target (for GPUs).
-
-    Parameters as in :func:`near_in_lists`; entries of ``work`` but the last must be 0.
-    """
-    for r in range(meta[COUNT]):
-        if meta[OVERFLOW] == 0:
-            c = ti.static(columns(dim))
-            p = ti.Vector.zero(ti.f32, dim)
-            for k in ti.static(range(dim)):
-                p[k] = targets[k, r]
-            total = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
-            done = 0
-            first = 0
-            last = 1
-            parent = _parent_of(owner[r], method, ints)
-            if parent >= 0:
-                first = ints[parent, LIST_BEGIN]
-                last = ints[parent, LIST_END]
-                above = centre_of(parent, floats, dim)
-                total = shifted(
-                    expansion_of(parent, floats, dim), p - above, dim, method
-                )
-            for q in range(first, last):
-                node = queue[q]
-                stop = source_ints[node, ROPE]
-                node = entered(node, parent, method, source_ints)
-                # Sums of sums: float32 stays exact enough over many thousand terms.
-                part = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
-                while node != stop:
-                    begin = source_ints[node, BEGIN]
-                    end = source_ints[node, END]
-                    following = source_ints[node, ROPE]
-                    offset = ti.Vector.zero(ti.f32, dim)
-                    if _settles(
-                        node, owner[r], dim, method, theta2, source_floats, floats
-                    ):
-                        for k in ti.static(range(dim)):
-                            offset[k] = p[k] - source_floats[node, c.com + k]
-                        mass = ti.cast(end - begin, ti.f32)
-                        moment = source_floats[node, c.moment]
-                        add_source(offset, mass, moment, part, dim, method)
-                        done += 1
-                    elif source_ints[node, CHILD] >= 0:
-                        following = source_ints[node, CHILD]
-                    else:
-                        for j in range(begin, end):
-                            for k in ti.static(range(dim)):
-                                offset[k] = p[k] - sources[k, j]
-                            add_source(offset, 1.0, 0.0, part, dim, method)
-                        done += end - begin
-                    node = following
-                total += part
-            row = r
-            if ti.static(not jacobian):
-                row = order[r]
-            for k in ti.static(
-                range(1 + dim + (jacobian_size(dim) if jacobian else 0))
+    """Finish the traversal for one target (for GPU)."""
+    c = ti.static(columns(dim))
+    single = _is_single(method, status)
+    p = ti.Vector.zero(ti.f32, dim)
+    for k in ti.static(range(dim)):
+        p[k] = targets[k, r]
+    total = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+    done = 0
+    first = 0
+    last = 1
+    parent = _parent_of(owner[r], single, method, ints)
+    if parent >= 0:
+        first = ints[parent, LIST_BEGIN]
+        last = ints[parent, LIST_END]
+        above = centre_of(parent, floats, dim)
+        total = shifted(expansion_of(parent, floats, dim), p - above, dim, method)
+    for q in range(first, last):
+        node = queue[q]
+        stop = source_ints[node, ROPE]
+        node = entered(node, parent, method, source_ints)
+        # Sums of sums: float32 stays exact enough over many thousand terms.
+        part = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+        while node != stop:
+            begin = source_ints[node, BEGIN]
+            end = source_ints[node, END]
+            following = source_ints[node, ROPE]
+            offset = ti.Vector.zero(ti.f32, dim)
+            if _settles(
+                node, owner[r], single, dim, method, theta2, source_floats, floats
             ):
-                result[row, k] = total[k]
-            ti.atomic_add(work[r % CHUNKS], ti.cast(done, ti.i64))
+                for k in ti.static(range(dim)):
+                    offset[k] = p[k] - source_floats[node, c.com + k]
+                mass = ti.cast(end - begin, ti.f32)
+                moment = source_floats[node, c.moment]
+                add_source(offset, mass, moment, part, dim, method)
+                done += 1
+            elif source_ints[node, CHILD] >= 0:
+                following = source_ints[node, CHILD]
+            else:
+                for j in range(begin, end):
+                    for k in ti.static(range(dim)):
+                        offset[k] = p[k] - sources[k, j]
+                    add_source(offset, 1.0, 0.0, part, dim, method)
+                done += end - begin
+            node = following
+        total += part
+    row = r
+    if ti.static(not jacobian):
+        row = order[r]
+    for k in ti.static(range(1 + dim + (jacobian_size(dim) if jacobian else 0))):
+        result[row, k] = total[k]
+    ti.atomic_add(work[r % CHUNKS], ti.cast(done, ti.i64))
+
+
+@ti.func
+def sum_near(
+    dim: ti.template(),
+    jacobian: ti.template(),
+    method: ti.template(),
+    levels: ti.template(),
+    theta2: ti.template(),
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    sources: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    targets: ti.template(),
+    owner: ti.template(),
+    order: ti.template(),
+    queue: ti.template(),
+    lists: ti.template(),
+    result: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+    work: ti.template(),
+):
+    """Finish the traversal at each target bucket.
+
+    A source node is taken as a point mass when its diagonal is under
+    ``theta * sqrt(CORE + distance^2)`` with the distance to the bucket's *box*, so that
+    the test holds for each of its targets; leaves that fail are summed directly.
+
+    Parameters
+    ----------
+    jacobian
+        Whether the targets are cells: then results stay in tree order and carry J.
+    method
+        OURS; or PUBLISHED, with buckets of one cell.
+    levels
+        0 works through lists, bucket by bucket (CPU); more has a thread per target.
+    sources, targets
+        (dim, n) coordinates in tree order.
+    owner, order
+        (n,) bucket of each target; its row in ``result``.
+    lists
+        (CHUNKS, (dim + 2) * LIST_ROOM) scratch.
+    result
+        (n, 1 + dim or more) S, R and, for cells, J.
+    work
+        (CHUNKS + 1,) interactions done, by piece.
+    """
+    if ti.static(levels == 0):
+        _sum_in_lists(
+            dim, jacobian, method, theta2, source_ints, source_floats, sources, ints,
+            floats, targets, owner, order, queue, lists, result, meta, status, work,
+        )  # fmt: skip
+    else:
+        for chunk in range(CHUNKS):
+            work[chunk] = ti.cast(0, ti.i64)
+        for r in range(meta[COUNT]):
+            if status[HALT] == 0:
+                _sum_target(
+                    r, dim, jacobian, method, theta2, source_ints, source_floats,
+                    sources, ints, floats, targets, owner, order, queue, result, status,
+                    work,
+                )  # fmt: skip

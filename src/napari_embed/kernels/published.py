@@ -1,21 +1,20 @@
 """What the published method does differently (paper section 4.3, and its program).
 
-Kernels take one of three methods as a compile-time argument: OURS, or for side-by-side
-runs DUAL, the published traversal of both hierarchies, and SINGLE, its fallback, in
-which every cell goes through the embedding hierarchy by itself (paper section 5.3).
-Both add to S and R alone, copy an ancestor's values, and judge a node by the diagonal
-of its box projected across the line of sight.
+Kernels take a method as a compile-time argument: OURS, or for side-by-side runs
+PUBLISHED. That adds to S and R alone, copies an ancestor's values, and judges a node by
+the diagonal of its box projected across the line of sight. Where the status says
+SINGLE_CELLS it takes the published fallback, in which every cell goes through the
+embedding hierarchy by itself (paper section 5.3).
 """
 
-from napari_embed.kernels.layout import CHILD, NODES, PARENT, columns
+from napari_embed.kernels.layout import CHILD, PARENT, columns
 from napari_embed.kernels.runtime import ti
 
 __all__ = [
-    "DUAL", "OURS", "SINGLE", "START_DEPTH", "entered", "is_deep", "settles_projected",
-    "widen",
+    "OURS", "PUBLISHED", "START_DEPTH", "entered", "is_deep", "settles_projected",
 ]  # fmt: skip
 
-OURS, DUAL, SINGLE = 0, 1, 2
+OURS, PUBLISHED = 0, 1
 # No pair of nodes is settled above this level (paper section 5.2).
 START_DEPTH = {2: 3, 3: 2}
 
@@ -50,8 +49,8 @@ def settles_projected(
     offset,
     source,
     target,
+    single,
     dim: ti.template(),
-    method: ti.template(),
     theta2,
     source_floats: ti.template(),
     floats: ti.template(),
@@ -59,7 +58,7 @@ def settles_projected(
     """Return whether a pair of nodes ``offset`` apart is settled (paper eq. 19).
 
     The larger projected diagonal must be under theta times the distance; where every
-    cell goes by itself (SINGLE) only the source's counts.
+    cell goes by itself (``single``) only the source's counts.
     """
     distance2 = 0.0
     for k in ti.static(range(dim)):
@@ -67,7 +66,7 @@ def settles_projected(
     result = False
     if distance2 > 0.0:
         size2 = _projected2(offset, distance2, source, source_floats, dim)
-        if ti.static(method == DUAL):
+        if single == 0:
             own2 = _projected2(offset, distance2, target, floats, dim)
             size2 = ti.max(size2, own2)
         result = size2 < theta2 * distance2
@@ -82,7 +81,7 @@ def entered(node, parent, method: ti.template(), source_ints: ti.template()):
     section 4.2).
     """
     result = node
-    if ti.static(method == DUAL):
+    if ti.static(method != OURS):
         if parent >= 0 and source_ints[node, CHILD] >= 0:
             result = source_ints[node, CHILD]
     return result
@@ -98,26 +97,3 @@ def is_deep(parent, dim: ti.template(), method: ti.template(), ints: ti.template
             depth += 1
             ancestor = ints[ancestor, PARENT]
     return depth == ti.static(START_DEPTH[dim])
-
-
-@ti.kernel
-def widen(
-    dim: ti.template(),
-    spacing: ti.f32,
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
-):
-    """Let the boxes of field nodes cover their cells, not just the cells' centres.
-
-    Parameters
-    ----------
-    spacing
-        Side of a cell.
-    floats, meta
-        The field hierarchy, fitted.
-    """
-    for node in range(meta[NODES]):
-        c = ti.static(columns(dim))
-        for k in ti.static(range(dim)):
-            floats[node, c.low + k] -= 0.5 * spacing
-            floats[node, c.high + k] += 0.5 * spacing

@@ -12,25 +12,26 @@ import numpy as np
 import torch
 
 from napari_embed.errors import DeviceMemoryError
-from napari_embed.kernels import (
-    field,
-    forces,
-    hierarchy,
-    morton,
-    near,
-    published,
-    traversal,
-)
+from napari_embed.kernels import field, layout, morton, near, passes, published
 from napari_embed.kernels.layout import (
+    CELLS,
+    CELLS_FULL,
     CHUNKS,
     COUNT,
-    GPU_LEVELS,
+    DONE,
+    FIELD_ASKED,
+    FIELD_FULL,
+    HALT,
     META_SIZE,
+    NO_GRID,
     NODE_INTS,
-    NODES,
-    OVERFLOW,
     QUEUE,
+    QUEUE_FULL,
+    STATUS_SIZE,
+    SUMS_SIZE,
     TASK_ROOM,
+    TREE_ASKED,
+    TREE_FULL,
     columns,
     jacobian_size,
 )
@@ -42,9 +43,7 @@ __all__ = ["Accuracy", "Repulsion"]
 # The gap between the two shares keeps the choice from flickering.
 _CELLS_BELOW = 0.35
 _POINTS_ABOVE = 0.5
-# As published: levels that the embedding hierarchy must have more than the field for
-# cells to be traversed one by one.
-_SINGLE_FROM = 4
+_NO_LIMIT = 2**31 - 1
 
 
 @dataclass(frozen=True)
@@ -89,17 +88,16 @@ class Accuracy:
 class _Tree:
     """Arrays of one hierarchy over at most ``capacity`` points."""
 
-    def __init__(self, dim: int, capacity: int, node_room: int, where: str) -> None:
+    def __init__(self, dim: int, capacity: int, node_room: int) -> None:
         self.dim = dim
-        self.where = where
-        self.meta = torch.zeros(META_SIZE, dtype=torch.int32, device=where)
+        self.meta = ti.ndarray(ti.i32, shape=META_SIZE)
+        self.meta.fill(0)
         self.reserve_points(capacity)
         self.reserve_nodes(node_room)
 
     def reserve_points(self, capacity: int) -> None:
         """Make room for ``capacity`` points (contents are lost)."""
         self.capacity = capacity
-        self.keys = torch.zeros(capacity, dtype=torch.int64, device=self.where)
         self.points = ti.ndarray(ti.f32, shape=(self.dim, capacity))
         self.owner = ti.ndarray(ti.i32, shape=capacity)
 
@@ -110,25 +108,33 @@ class _Tree:
         self.floats.fill(0.0)
         self.ints.fill(-1)
 
+    def grow_nodes(self, asked: int) -> None:
+        """Make room for more than were asked for, which were not counted to the end."""
+        # A hierarchy whose inner nodes have two children cannot pass 2 n nodes.
+        self.reserve_nodes(max(256, min(2 * self.capacity, 2 * asked)))
+
 
 class _Field:
     """Arrays of the marked cells; made when cells are first tried."""
 
-    def __init__(self, dim: int, room: int, where: str) -> None:
-        self.dim = dim
-        self.tree = _Tree(dim, room, max(256, room // 8), where)
-        self.grid = torch.zeros(field.GRID_SIZE, dtype=torch.float32, device=where)
+    def __init__(self, dim: int, room: int) -> None:
+        self.tree = _Tree(dim, room, max(256, room // 8))
+        self.grid = ti.ndarray(ti.f32, shape=field.GRID_SIZE)
+        self.grid.fill(0.0)
         words = 1 << (dim * field.MAX_GRID_BITS[dim] - 5)
         self.bits = ti.ndarray(ti.i32, shape=(2, words))
-        self.counts = ti.ndarray(ti.i32, shape=CHUNKS + 1)
-        self.reserve(room)
+        self.counts = ti.ndarray(ti.i32, shape=field.COUNTS_SIZE)
+        self._reserve(room)
 
-    def reserve(self, room: int) -> None:
-        """Make room for ``room`` cells (contents are lost)."""
-        if room > self.tree.capacity:
-            self.tree.reserve_points(room)
-        width = 1 + self.dim + jacobian_size(self.dim)
-        self.values = ti.ndarray(ti.f32, shape=(room, width))
+    def grow(self, asked: int) -> None:
+        """Make room for more cells than were asked for (contents are lost)."""
+        self.tree.reserve_points(asked + asked // 4)
+        self._reserve(self.tree.capacity)
+
+    def _reserve(self, room: int) -> None:
+        dim = self.tree.dim
+        self.keys = ti.ndarray(ti.i64, shape=room)
+        self.values = ti.ndarray(ti.f32, shape=(room, 1 + dim + jacobian_size(dim)))
 
 
 class Repulsion:
@@ -145,6 +151,10 @@ class Repulsion:
     queue_room
         Entries of the work queue; None takes a size that normally suffices.
 
+    levels
+        Levels of a hierarchy that are processed in parallel; None takes what suits
+        the device. 0 is the form for a CPU, anything else that for a GPU.
+
     Attributes
     ----------
     theta
@@ -155,10 +165,23 @@ class Repulsion:
         (n, 1 + dim) S and R of each point.
     z
         ``z[CHUNKS]`` is Z.
+    status
+        What kernels and host tell each other, see ``layout``.
+    built_from
+        (n, dim) the positions that the embedding hierarchy was built from.
+    permutation
+        (n,) int64 tensor: row of each point along the curve, at the last rebuild.
     cells_on
         Whether cells are the targets now.
     regrown
-        How often an array had to grow.
+        How often the host had to make room.
+    steps_done
+        Gradient steps completed, as of the last :meth:`settle`.
+
+    Notes
+    -----
+    :meth:`evaluate` and :meth:`consider_cells` return when all is done. A minimisation
+    calls :meth:`launch` instead, which never waits, and :meth:`settle` now and then.
     """
 
     def __init__(
@@ -169,29 +192,41 @@ class Repulsion:
         accuracy: Accuracy,
         *,
         queue_room: int | None = None,
+        levels: int | None = None,
     ) -> None:
         self.n = n
         self.dim = dim
-        self.device = device
         self.accuracy = accuracy
         self.regrown = 0
+        self.steps_done = 0
         self.theta = accuracy.theta
         self.early = False
         self.cells_on = accuracy.target == "cells" and accuracy.theta > 0
-        self.levels = GPU_LEVELS[dim] if device.kind == "cuda" else 0
-        self._where = "cuda" if device.kind == "cuda" else "cpu"
-        self.tree = _Tree(dim, n, n // 2 + 256, self._where)
+        if levels is None:
+            levels = layout.parallel_levels(device.kind, dim, n, accuracy.leaf_size)
+        self.levels = levels
+        self.status = ti.ndarray(ti.i32, shape=STATUS_SIZE)
+        self.status.fill(0)
+        self.tree = _Tree(dim, n, n // 2 + 256)
         self.tree.meta[COUNT] = n
         self.field: _Field | None = None
-        self.order = torch.arange(n, dtype=torch.int32, device=self._where)
+        self._keys = torch.zeros(
+            n, dtype=torch.int64, device="cuda" if device.kind == "cuda" else "cpu"
+        )
+        self.permutation = torch.arange(n, device=self._keys.device)
+        self.order = ti.ndarray(ti.i32, shape=n)
+        self.order.from_numpy(np.arange(n, dtype=np.int32))
+        self.built_from = ti.ndarray(ti.f32, shape=(n, dim))
+        self.built_from.fill(0.0)
         self.result = ti.ndarray(ti.f32, shape=(n, 1 + dim))
         self.result.fill(0.0)
-        self.z = torch.zeros(CHUNKS + 1, dtype=torch.float64, device=self._where)
-        self.work = torch.zeros(CHUNKS + 1, dtype=torch.int64, device=self._where)
-        self.sums = torch.zeros_like(self.z)
-        self.partial = ti.ndarray(ti.f32, shape=(CHUNKS + 1, 6))
-        self.lists = ti.ndarray(ti.f32, shape=(CHUNKS, (dim + 2) * near.LIST_ROOM))
-        self.tasks = ti.ndarray(ti.i32, shape=TASK_ROOM)
+        self.z = ti.ndarray(ti.f64, shape=SUMS_SIZE)
+        self.z.fill(0.0)
+        self.work = ti.ndarray(ti.i64, shape=CHUNKS + 1)
+        self.work.fill(0)
+        self._partial = ti.ndarray(ti.f32, shape=(SUMS_SIZE, 6))
+        self._lists = ti.ndarray(ti.f32, shape=(CHUNKS, (dim + 2) * near.LIST_ROOM))
+        self._tasks = ti.ndarray(ti.i32, shape=TASK_ROOM)
         if queue_room is None:
             queue_room = 65536 + (4 if dim == 2 else 12) * n
         self.queue = ti.ndarray(ti.i32, shape=max(16, queue_room))
@@ -202,7 +237,7 @@ class Repulsion:
         self.theta = self.accuracy.early_theta if early else self.accuracy.theta
 
     @property
-    def meta(self) -> torch.Tensor:
+    def meta(self) -> object:
         """Counters of the hierarchy that is the target."""
         if self.cells_on and self.field is not None:
             return self.field.tree.meta
@@ -214,180 +249,120 @@ class Repulsion:
         "node" are between a source node and a target node, "point" between a source
         node or point and a single target (a point or a cell).
         """
-        work = self.work.cpu()
+        work = self.work.to_numpy()
         return {"node": int(work[CHUNKS]), "point": int(work[:CHUNKS].sum())}
 
     def rebuild(self, y: object) -> None:
         """Sort the points along the curve and build the embedding hierarchy.
+
+        Returns without waiting; nodes that ran out are seen by :meth:`settle`.
 
         Parameters
         ----------
         y
             (n, dim) float32 positions on the device.
         """
-        tree = self.tree
-        morton.morton_keys(self.dim, self.n, y, self.partial, tree.keys)
-        if self.device.kind == "cpu":
+        tree, sizes = self.tree, self.accuracy
+        morton.morton_keys(
+            self.dim, self.levels, self.n, y, self.built_from, self._partial,
+            self._keys, self.status,
+        )  # fmt: skip
+        if self.levels == 0:
             # NumPy sorts keys 2-3 times as fast as torch does on a CPU.
-            keys = tree.keys.numpy()
-            order = np.argsort(keys, kind="stable")
-            self.order = torch.from_numpy(order.astype(np.int32))
-            keys[:] = keys[order]
+            keys = self._keys.numpy()
+            permutation = np.argsort(keys, kind="stable")
+            keys[:] = keys[permutation]
+            self.permutation = torch.from_numpy(permutation)
         else:
-            tree.keys, order = torch.sort(tree.keys, stable=True)
-            self.order = order.to(torch.int32)
-        self._build(tree, self.accuracy.leaf_size, self.accuracy.bucket)
+            self._keys, self.permutation = torch.sort(self._keys, stable=True)
+        passes.build_tree(
+            self.dim, self.levels, sizes.leaf_size, sizes.bucket, self._keys,
+            self.permutation, self.order, tree.ints, tree.owner, tree.meta, self.status,
+        )  # fmt: skip
 
-    def _build(self, tree: _Tree, leaf_size: int, bucket: int) -> None:
-        while True:
-            hierarchy.build(
-                self.dim, self.levels, leaf_size, bucket, tree.keys, tree.ints,
-                tree.owner, tree.meta,
-            )  # fmt: skip
-            if not int(tree.meta[OVERFLOW]) & 1:
-                return
-            # A hierarchy whose inner nodes have two children cannot pass 2 n nodes.
-            asked = 2 * int(tree.meta[NODES])
-            tree.reserve_nodes(max(256, min(2 * tree.capacity, asked)))
-            self.regrown += 1
+    def consider_cells(self, y: object) -> bool:
+        """Choose between cells and points for the next evaluations.
 
-    def consider_cells(self, y: object) -> None:
-        """Choose between cells and points for the next evaluations."""
+        Returns
+        -------
+        bool
+            Whether the hierarchies now fit ``y``, as :meth:`launch` may want to know.
+        """
         if self.accuracy.target == "points" or self.accuracy.theta == 0:
-            return
-        self._fit(y)
-        count = self._mark()
-        if count is None or self.accuracy.target == "cells":
-            self.cells_on = count is not None
+            return False
+        halted = -1
+        while halted not in (0, NO_GRID):
+            self._fit(y)
+            self._lay()
+            halted, count = self._make_room()
+            if halted & TREE_FULL:
+                self.rebuild(self.built_from)
+        if self.accuracy.target == "cells" or halted:
+            self.cells_on = not halted
         elif self.cells_on:
             self.cells_on = count < _POINTS_ABOVE * self.n
         else:
             self.cells_on = count < _CELLS_BELOW * self.n
+        return True
 
     def evaluate(self, y: object) -> None:
         """Compute S, R and Z for the (n, dim) positions ``y``."""
-        self._fit(y)
-        if self.cells_on and self._mark() is None:
-            self.cells_on = False
+        self.launch(y)
+        while not self.settle():
+            self.launch(y)
+
+    def launch(self, y: object, *, fitted: bool = False) -> None:
+        """Do as :meth:`evaluate`, if there is room for all, without waiting for it.
+
+        Parameters
+        ----------
+        fitted
+            Whether :meth:`consider_cells` was called for just these positions.
+        """
+        if not fitted:
+            self._fit(y)
         if self.cells_on:
-            self._evaluate_cells()
+            if not fitted:
+                self._lay()
+            self._traverse_cells()
         else:
-            self._evaluate_points()
-        forces.sum_z(self.result, self.z)
+            self._traverse_points()
 
-    def _fit(self, y: object) -> None:
-        tree = self.tree
-        forces.gather(self.dim, y, self.order, tree.points)
-        hierarchy.refit(
-            self.dim, self.levels, tree.ints, tree.floats, tree.points, tree.meta
-        )
+    def settle(self) -> bool:
+        """Wait for all that was launched; return whether all of it was done.
 
-    def _mark(self) -> int | None:
-        """Mark cells; return how many, or None if they are no use.
-
-        They are none where the map is too wide for a grid, or where there are more of
-        them than points and nobody insists.
+        If not, there is room for it now (or points are the targets), the hierarchy is
+        the one of the first evaluation that failed, and everything launched since is
+        to be launched again; ``steps_done`` tells how far it had come.
         """
-        if self.field is None:
-            self.field = _Field(self.dim, max(4096, self.n // 2), self._where)
-        cells, sizes = self.field, self.accuracy
-        while True:
-            field.mark(
-                self.dim, sizes.published, sizes.cell_size, sizes.cell_share,
-                self.tree.floats, self.tree.points, cells.grid, cells.bits,
-                cells.counts, cells.tree.keys, cells.tree.points, cells.tree.meta,
-            )  # fmt: skip
-            overflow, count = (
-                int(cells.tree.meta[OVERFLOW]),
-                int(cells.tree.meta[COUNT]),
-            )
-            if overflow & 4 or (sizes.target == "auto" and count > self.n):
-                return None
-            if not overflow & 8:
-                return count
-            cells.reserve(count + count // 4)
-            self.regrown += 1
+        halted, _ = self._make_room()
+        if not halted:
+            return True
+        self.rebuild(self.built_from)
+        return False
 
-    def _evaluate_points(self) -> None:
-        self._traverse(
-            self.tree,
-            self.result,
-            jacobian=False,
-            method=published.OURS,
-            bucket=self.accuracy.bucket,
-        )
-
-    def _evaluate_cells(self) -> None:
-        cells = self.field
-        if cells is None:  # only _mark makes it
-            return
-        # As published, the field hierarchy ends at single cells.
-        bucket = 1 if self.accuracy.published else self.accuracy.bucket
-        self._build(cells.tree, bucket, bucket)
-        hierarchy.refit(
-            self.dim, self.levels, cells.tree.ints, cells.tree.floats,
-            cells.tree.points, cells.tree.meta,
-        )  # fmt: skip
-        method, half = published.OURS, 0.5
-        if self.accuracy.published:
-            method, half = self._published_method(cells), 0.0
-            published.widen(
-                self.dim, float(cells.grid[field.SPACING]), cells.tree.floats,
-                cells.tree.meta,
-            )  # fmt: skip
-        self._traverse(
-            cells.tree, cells.values, jacobian=True, method=method, bucket=bucket
-        )
-        field.interpolate(
-            self.dim, half, self.tree.points, self.order, cells.grid, cells.bits,
-            cells.values, self.result,
-        )  # fmt: skip
-
-    def _published_method(self, cells: _Field) -> int:
-        """Return DUAL, or SINGLE early and where the field is much less deep.
-
-        The rule is the authors' program's; their paper states the depths alone
-        (section 5.3).
-        """
-        fanout = 2**self.dim
-        depth = 1 + math.ceil(math.log(max(2, self.n), fanout))
-        shallow = depth - int(cells.grid[field.BITS]) >= _SINGLE_FROM
-        return published.SINGLE if self.early or shallow else published.DUAL
-
-    def _traverse(
-        self,
-        target: _Tree,
-        result: object,
-        *,
-        jacobian: bool,
-        method: int,
-        bucket: int,
-    ) -> None:
-        tree, theta2 = self.tree, self.theta**2
-        if method == published.SINGLE:
-            bucket = target.capacity  # nothing to do above the cells
-        while True:
-            traversal.far(
-                self.dim, method, self.levels, bucket, theta2, tree.ints,
-                tree.floats, target.ints, target.floats, self.queue, self.tasks,
-                target.meta, self.work,
-            )  # fmt: skip
-            if not int(target.meta[OVERFLOW]) & 2:
-                break
-            self._grow_queue(int(target.meta[QUEUE]))
-        if self.levels == 0:
-            near.near_in_lists(
-                self.dim, jacobian, method, theta2, tree.ints, tree.floats, tree.points,
-                target.ints, target.floats, target.points, target.owner, self.order,
-                self.queue, self.lists, result, target.meta, self.work,
-            )  # fmt: skip
-        else:
-            self.work[:CHUNKS] = 0
-            near.near_per_target(
-                self.dim, jacobian, method, theta2, tree.ints, tree.floats, tree.points,
-                target.ints, target.floats, target.points, target.owner, self.order,
-                self.queue, result, target.meta, self.work,
-            )  # fmt: skip
+    def _make_room(self) -> tuple[int, int]:
+        """Enlarge what was too small; return why all had halted, and cells marked."""
+        status = self.status.to_numpy()
+        self.steps_done = int(status[DONE])
+        halted = int(status[HALT])
+        if halted:
+            if halted & TREE_FULL:
+                self.tree.grow_nodes(int(status[TREE_ASKED]))
+            if halted & QUEUE_FULL:
+                self._grow_queue(int(status[QUEUE]))
+            if halted & NO_GRID:
+                self.cells_on = False
+            elif self.field is not None:
+                if halted & FIELD_FULL:
+                    self.field.tree.grow_nodes(int(status[FIELD_ASKED]))
+                if halted & CELLS_FULL:
+                    self.field.grow(int(status[CELLS]))
+            if not halted & NO_GRID:
+                self.regrown += 1
+            status[[HALT, TREE_ASKED, FIELD_ASKED]] = 0
+            self.status.from_numpy(status)
+        return halted, int(status[CELLS])
 
     def _grow_queue(self, asked: int) -> None:
         room = int(self.queue.shape[0])
@@ -399,4 +374,56 @@ class Repulsion:
                 "fewer points."
             )
         self.queue = ti.ndarray(ti.i32, shape=wanted)
-        self.regrown += 1
+
+    def _fit(self, y: object) -> None:
+        tree = self.tree
+        passes.fit_tree(
+            self.dim, self.levels, y, self.order, tree.points, tree.ints, tree.floats,
+            tree.meta,
+        )  # fmt: skip
+
+    def _lay(self) -> None:
+        """Mark the cells and build the field hierarchy.
+
+        Cells are no use where the map is too wide for a grid, or where there are more
+        of them than points and nobody insists.
+        """
+        if self.field is None:
+            self.field = _Field(self.dim, max(4096, self.n // 2))
+        tree, cells, sizes = self.tree, self.field, self.accuracy
+        limit = self.n if sizes.target == "auto" else _NO_LIMIT
+        depth = 1 + math.ceil(math.log(max(2, self.n), 2**self.dim))
+        passes.lay_field(
+            self.dim, sizes.published, self.levels, sizes.cell_size, sizes.cell_share,
+            limit, self._cell_bucket(), int(self.early), depth, tree.floats,
+            tree.points, cells.grid, cells.bits, cells.counts, cells.keys,
+            cells.tree.points, cells.tree.ints, cells.tree.floats, cells.tree.owner,
+            cells.tree.meta, self.status,
+        )  # fmt: skip
+
+    def _cell_bucket(self) -> int:
+        # As published, the field hierarchy ends at single cells.
+        return 1 if self.accuracy.published else self.accuracy.bucket
+
+    def _traverse_points(self) -> None:
+        tree = self.tree
+        passes.traverse_points(
+            self.dim, self.levels, self.accuracy.bucket, self.theta**2, tree.ints,
+            tree.floats, tree.points, tree.owner, self.order, self.queue, self._tasks,
+            self._lists, self.result, self.z, tree.meta, self.status, self.work,
+        )  # fmt: skip
+
+    def _traverse_cells(self) -> None:
+        tree, cells = self.tree, self.field
+        if cells is None:  # only _lay makes it
+            return
+        method, half = published.OURS, 0.5
+        if self.accuracy.published:
+            method, half = published.PUBLISHED, 0.0
+        passes.traverse_cells(
+            self.dim, method, self.levels, self._cell_bucket(), self.theta**2, half,
+            tree.ints, tree.floats, tree.points, self.order, cells.tree.ints,
+            cells.tree.floats, cells.tree.points, cells.tree.owner, cells.grid,
+            cells.bits, self.queue, self._tasks, self._lists, cells.values, self.result,
+            self.z, cells.tree.meta, self.status, self.work,
+        )  # fmt: skip

@@ -12,6 +12,7 @@ import logging
 import os
 import sys
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -25,7 +26,7 @@ os.environ.setdefault("ENABLE_TAICHI_HEADER_PRINT", "False")
 with contextlib.redirect_stdout(sys.stderr):
     ti = importlib.import_module(os.environ.get("NAPARI_EMBED_TAICHI", "taichi"))
 
-__all__ = ["Device", "occupied", "start", "stop", "ti"]
+__all__ = ["Device", "called_kernels", "occupied", "start", "stop", "ti"]
 
 _log = logging.getLogger(__name__)
 
@@ -67,6 +68,7 @@ def start(
     *,
     threads: int | None = None,
     debug: bool = False,
+    profile: bool = False,
 ) -> Device:
     """Start Taichi, or return the device it already runs on.
 
@@ -79,6 +81,8 @@ def start(
         use. They are set once: a later call gets what the first one started.
     debug
         Check array bounds in every kernel.
+    profile
+        Time every loop of every kernel, for ``ti.profiler`` (slow).
 
     Raises
     ------
@@ -108,9 +112,9 @@ def start(
             )
         return _device
     if device == "cuda" or (device == "auto" and _has_cuda()):
-        _device = _start_cuda(wanted, debug)
+        _device = _start_cuda(wanted, debug, profile)
     else:
-        _init(ti.cpu, wanted, debug)
+        _init(ti.cpu, wanted, debug, profile)
         _device = Device("cpu", f"CPU, {wanted} threads", wanted, debug)
     _program = ti.lang.impl.get_runtime().prog
     _log.info("Compute engine on %s", _device.name)
@@ -125,7 +129,28 @@ def stop() -> None:
     _device = _program = None
 
 
-def _start_cuda(threads: int, debug: bool) -> Device:
+@contextlib.contextmanager
+def called_kernels() -> Iterator[list[str]]:
+    """Collect the names of the kernels that Python calls, Taichi's own included.
+
+    For tests and benchmarks: each call costs time, and a call of Taichi's own that
+    copies an array to the host waits for the device.
+    """
+    kernel = ti.lang.kernel_impl.Kernel
+    plain, names = kernel.__call__, []
+
+    def noted(self: object, *args: object, **kwargs: object) -> object:
+        names.append(self.func.__name__)
+        return plain(self, *args, **kwargs)
+
+    kernel.__call__ = noted
+    try:
+        yield names
+    finally:
+        kernel.__call__ = plain
+
+
+def _start_cuda(threads: int, debug: bool, profile: bool) -> Device:
     import torch
 
     if not torch.cuda.is_available():
@@ -134,7 +159,7 @@ def _start_cuda(threads: int, debug: bool) -> Device:
             "Install a CUDA build of PyTorch, or use device='cpu'."
         )
     try:
-        _init(ti.cuda, threads, debug)
+        _init(ti.cuda, threads, debug, profile)
     except RuntimeError as error:
         raise ComputeError(
             f"Taichi could not start on CUDA ({error}). Use device='cpu'."
@@ -142,7 +167,7 @@ def _start_cuda(threads: int, debug: bool) -> Device:
     return Device("cuda", torch.cuda.get_device_name(0), threads, debug)
 
 
-def _init(arch: object, threads: int, debug: bool) -> None:
+def _init(arch: object, threads: int, debug: bool, profile: bool) -> None:
     with contextlib.redirect_stdout(sys.stderr):
         ti.init(
             arch=arch,
@@ -153,6 +178,7 @@ def _init(arch: object, threads: int, debug: bool) -> None:
             offline_cache=True,
             offline_cache_file_path=str(_cache_folder()),
             debug=debug,
+            kernel_profiler=profile,
             log_level="error",
             default_fp=ti.f32,
             default_ip=ti.i32,

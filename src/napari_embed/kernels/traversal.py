@@ -4,20 +4,20 @@ For every target p the repulsion needs, with ``w = 1 / (1 + |p - y|^2)``,
 
     S(p) = sum_j w           R(p) = sum_j (p - y_j) w^2  = -grad S / 2
 
-(the paper's V is -R). ``far`` walks down the targets level by level. Each target takes
-the sources its parent could not settle, adds those that are far enough to its own
-first-order expansion (S, R and the symmetric Jacobian J of R) about its box centre, and
-hands the others down; the expansion itself is shifted to the children, which is the
-paper's field accumulation with a first-order term. ``near`` ends this at buckets of a
-few dozen targets: what is left becomes one list of point masses, evaluated for every
-target of the bucket in one vectorised loop.
+(the paper's V is -R). ``descend_all`` walks down the targets level by level. Each
+target takes the sources its parent could not settle, adds those that are far enough to
+its own first-order expansion (S, R and the symmetric Jacobian J of R) about its box
+centre, and hands the others down; the expansion itself is shifted to the children,
+which is the paper's field accumulation with a first-order term. ``near`` ends this at
+buckets of a few dozen targets: what is left becomes one list of point masses, evaluated
+for every target of the bucket in one vectorised loop.
 
 With ``method`` other than OURS the kernels do what was published instead (order 0,
 projected diagonals; see ``published``); the choice is made when they are compiled.
 
 Sources handed down lie in a work queue. Space is counted first and then reserved at
 once for a whole list, so the order of every sum is fixed, whatever the number of
-threads; a queue that is too small raises a flag and the caller repeats with more room.
+threads; a queue that is too small halts all until the host has made room.
 """
 
 from napari_embed.kernels.layout import (
@@ -26,14 +26,15 @@ from napari_embed.kernels.layout import (
     CHUNKS,
     COUNT,
     END,
+    HALT,
     LEVEL0,
     LIST_BEGIN,
     LIST_END,
-    NODES,
-    OVERFLOW,
     PARENT,
     QUEUE,
+    QUEUE_FULL,
     ROPE,
+    SINGLE_CELLS,
     TASK_ROOM,
     TASKS,
     columns,
@@ -42,15 +43,15 @@ from napari_embed.kernels.layout import (
 from napari_embed.kernels.published import OURS, entered, is_deep, settles_projected
 from napari_embed.kernels.runtime import ti
 
-__all__ = ["CORE", "add_source", "centre_of", "expansion_of", "far", "shifted"]
+__all__ = [
+    "CORE", "add_source", "centre_of", "descend_all", "expansion_of", "shifted",
+]  # fmt: skip
 
 # The acceptance test compares with sqrt(CORE + distance^2). The kernel is smooth at
 # scale 1, so tiny boxes need no opening even where they touch (and coincident points do
 # not make the work quadratic); a core of 1/4 is half as tolerant there as 1, which
 # costs little and halves the error of small maps.
 CORE = 0.25
-# Leaves with more points than this are summed in place, not gathered.
-_GATHER = 64
 
 
 @ti.func
@@ -156,7 +157,7 @@ def _descend(
     ints: ti.template(),
     floats: ti.template(),
     queue: ti.template(),
-    meta: ti.template(),
+    status: ti.template(),
     work: ti.template(),
 ):
     """Settle what can be settled at ``target``, queue the rest for its children."""
@@ -193,9 +194,8 @@ def _descend(
                 settles = ti.max(diagonal, own_diagonal) < theta2 * d2
                 if ti.static(method != OURS):
                     settles = deep and settles_projected(
-                        offset, node, target, dim, method, theta2, source_floats,
-                        floats,
-                    )  # fmt: skip
+                        offset, node, target, 0, dim, theta2, source_floats, floats
+                    )
                 if settles:
                     if write == 0:
                         settled += 1
@@ -214,9 +214,10 @@ def _descend(
                     following = source_ints[node, CHILD]
                 node = following
         if write == 0:
-            slot = ti.atomic_add(meta[QUEUE], count)
-            if slot + count > queue.shape[0] or slot < 0:
-                meta[OVERFLOW] |= 2
+            slot = ti.atomic_add(status[QUEUE], count)
+            # The counter may have wrapped, so nothing is added to it here.
+            if slot < 0 or count > queue.shape[0] - slot:
+                status[HALT] |= QUEUE_FULL
                 slot = 0
                 last = first
                 count = 0
@@ -239,13 +240,13 @@ def _descend_if_inner(
     ints: ti.template(),
     floats: ti.template(),
     queue: ti.template(),
-    meta: ti.template(),
+    status: ti.template(),
     work: ti.template(),
 ):
     if ints[target, CHILD] >= 0 and ints[target, END] - ints[target, BEGIN] > bucket:
         _descend(
             target, dim, method, theta2, source_ints, source_floats, ints, floats,
-            queue, meta, work,
+            queue, status, work,
         )  # fmt: skip
 
 
@@ -264,7 +265,7 @@ def _descend_subtree(
     floats: ti.template(),
     queue: ti.template(),
     tasks: ti.template(),
-    meta: ti.template(),
+    status: ti.template(),
     work: ti.template(),
 ):
     """Go through targets in preorder; those of at most ``few`` points become tasks."""
@@ -279,27 +280,53 @@ def _descend_subtree(
             else:
                 _descend(
                     node, dim, method, theta2, source_ints, source_floats, ints, floats,
-                    queue, meta, work,
+                    queue, status, work,
                 )  # fmt: skip
                 following = ints[node, CHILD]
         node = following
 
 
-@ti.kernel
-def far(
+@ti.func
+def _begin(
+    method: ti.template(),
+    queue: ti.template(),
+    tasks: ti.template(),
+    status: ti.template(),
+    work: ti.template(),
+):
+    """Queue the root; return whether there is anything to do above the buckets.
+
+    ``tasks[0]`` is 1 then: whether this pass began, whatever may halt it on its way.
+    """
+    work[CHUNKS] = ti.cast(0, ti.i64)
+    go = 0
+    if status[HALT] == 0:
+        go = 1
+        status[QUEUE] = 1
+        queue[0] = 0
+    if ti.static(method != OURS):
+        if status[SINGLE_CELLS] == 1:
+            go = 0
+    tasks[0] = go
+    return go
+
+
+@ti.func
+def descend_all(
     dim: ti.template(),
     method: ti.template(),
     levels: ti.template(),
-    bucket: ti.i32,
-    theta2: ti.f32,
-    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
-    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
-    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    tasks: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+    bucket: ti.template(),
+    theta2: ti.template(),
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    ints: ti.template(),
+    floats: ti.template(),
+    queue: ti.template(),
+    tasks: ti.template(),
+    meta: ti.template(),
+    status: ti.template(),
+    work: ti.template(),
 ):
     """Traverse both hierarchies down to the target buckets.
 
@@ -309,10 +336,10 @@ def far(
     Parameters
     ----------
     method
-        OURS, or DUAL for what was published.
+        OURS, or PUBLISHED.
     levels
-        Target levels to process in parallel (GPU); 0 makes subtrees of the targets
-        the parallel tasks (CPU). The sums are the same.
+        Target levels to process in parallel (GPU), and the subtrees below them; 0
+        makes subtrees of the targets the parallel tasks (CPU). The sums are the same.
     bucket
         Targets with at most this many points are left to ``near``.
     theta2
@@ -325,38 +352,40 @@ def far(
         Work queue of source nodes.
     tasks
         (TASK_ROOM,) scratch.
+    status
+        Halts with QUEUE_FULL; ``status[QUEUE]`` tells how many were asked for.
     work
         (CHUNKS + 1,) interactions done; the last entry is of this pass.
     """
-    for _ in range(1):
-        meta[OVERFLOW] &= 1
-        meta[QUEUE] = 1
-        queue[0] = 0
-        tasks[0] = 0
-        work[CHUNKS] = ti.cast(0, ti.i64)
-        if ti.static(levels == 0):
-            few = ti.max(bucket, meta[COUNT] // TASKS)
-            _descend_subtree(
-                0, -1, few, bucket, dim, method, theta2, source_ints, source_floats,
-                ints, floats, queue, tasks, meta, work,
-            )  # fmt: skip
     if ti.static(levels == 0):
+        for _ in range(1):
+            go = _begin(method, queue, tasks, status, work)
+            tasks[0] = 0
+            if go == 1:
+                few = ti.max(bucket, meta[COUNT] // TASKS)
+                _descend_subtree(
+                    0, -1, few, bucket, dim, method, theta2, source_ints, source_floats,
+                    ints, floats, queue, tasks, status, work,
+                )  # fmt: skip
         ti.loop_config(block_dim=1)
         for task in range(1, tasks[0] + 1):
             _descend_subtree(
                 tasks[task], ints[tasks[task], ROPE], 0, bucket, dim, method, theta2,
-                source_ints, source_floats, ints, floats, queue, tasks, meta, work,
+                source_ints, source_floats, ints, floats, queue, tasks, status, work,
             )  # fmt: skip
-    for level in ti.static(range(levels)):
-        for target in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
-            _descend_if_inner(
-                target, bucket, dim, method, theta2, source_ints, source_floats, ints,
-                floats, queue, meta, work,
-            )  # fmt: skip
-    if ti.static(levels > 0):
+    else:
         for _ in range(1):
-            for target in range(meta[LEVEL0 + levels], meta[NODES]):
-                _descend_if_inner(
-                    target, bucket, dim, method, theta2, source_ints, source_floats,
-                    ints, floats, queue, meta, work,
+            _begin(method, queue, tasks, status, work)
+        for level in ti.static(range(levels)):
+            for target in range(meta[LEVEL0 + level], meta[LEVEL0 + level + 1]):
+                if tasks[0] == 1:
+                    _descend_if_inner(
+                        target, bucket, dim, method, theta2, source_ints, source_floats,
+                        ints, floats, queue, status, work,
+                    )  # fmt: skip
+        for root in range(meta[LEVEL0 + levels], meta[LEVEL0 + levels + 1]):
+            if tasks[0] == 1:
+                _descend_subtree(
+                    root, ints[root, ROPE], 0, bucket, dim, method, theta2, source_ints,
+                    source_floats, ints, floats, queue, tasks, status, work,
                 )  # fmt: skip

@@ -207,6 +207,7 @@ class _Run:
             self.minimizer.restore(checkpoint.arrays)
             self.iteration = checkpoint.iteration
             self.trace = [(int(i), float(kl)) for i, kl in checkpoint.kl_trace]
+        self._first = self.iteration
         if pinned is not None and pinned.any():
             self.minimizer.pin(pinned)
 
@@ -214,20 +215,21 @@ class _Run:
         """Iterate until the schedule, the KL or the callback says stop."""
         began = time.perf_counter()
         first = self.iteration
-        ended = "max_iter"
-        while self.iteration < self.schedule.max_iter:
-            checked = self._prepare()
-            if checked and self.schedule.stalled(self.trace):
-                ended = "the KL divergence no longer improves"
-                break
-            if self.report.due(checked) and self.report.send(checked):
-                ended = "callback"
-                self._measure()
-                break
-            self.minimizer.step(self._settings())
-            self.iteration += 1
-        else:
-            self._prepare()
+        ended = ""
+        while not ended:
+            if not self._prepare():
+                continue
+            checked = self.schedule.checks_at(self.iteration)
+            last = self.iteration == self.schedule.max_iter
+            due = self.report.due(checked)
+            if last or checked or due:
+                # The only wait for the device between two checks of the target.
+                if not self._settled():
+                    continue
+                ended = self._look(checked, due, last)
+            if not ended:
+                self.minimizer.step(self._settings())
+                self.iteration += 1
         self._measure()
         self.report.send(True, last=True)
         seconds = time.perf_counter() - began
@@ -246,17 +248,39 @@ class _Run:
         )
 
     def _prepare(self) -> bool:
-        """Evaluate the repulsion here; return whether KL was computed too."""
+        """Launch the evaluation of the repulsion here, with the upkeep that is due.
+
+        Returns False where the run has to go on from an earlier iteration.
+        """
         it, schedule = self.iteration, self.schedule
-        if schedule.rebuilds_at(it):
-            self.minimizer.rebuild(renumber=schedule.renumbers_at(it))
-        if schedule.chooses_target_at(it):
-            self.minimizer.choose_target()
-        self.minimizer.repel(early=schedule.exaggerates_at(it))
-        if schedule.checks_at(it):
+        done: bool = self.minimizer.prepare(
+            early=schedule.exaggerates_at(it),
+            rebuild=schedule.rebuilds_at(it),
+            renumber=schedule.renumbers_at(it),
+            choose=schedule.chooses_target_at(it),
+        )
+        if not done:
+            self.iteration = self._first + self.minimizer.steps_done
+        return done
+
+    def _settled(self) -> bool:
+        """Wait for the device; return whether it has done all that was launched.
+
+        If not, the run has to go on from an earlier iteration.
+        """
+        done: bool = self.minimizer.settle()
+        self.iteration = self._first + self.minimizer.steps_done
+        return done
+
+    def _look(self, checked: bool, due: bool, last: bool) -> str:
+        """Measure and report what is due; return why the run ends, if it does."""
+        if checked:
             self._measure()
-            return True
-        return False
+        if last:
+            return "max_iter"
+        if checked and self.schedule.stalled(self.trace):
+            return "the KL divergence no longer improves"
+        return "callback" if due and self.report.send(checked) else ""
 
     def _measure(self) -> None:
         """Check that all is finite and note the KL divergence."""
