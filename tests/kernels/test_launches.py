@@ -296,14 +296,3 @@ def test_both_forms_lead_to_maps_as_good(
         found.append(optimize(joint, start, params, device="cpu").kl_divergence)
     print(f"{dim}D {target}: KL {found}")
     assert found[1] == pytest.approx(found[0], rel=0.02)
-
-
-@pytest.mark.parametrize(
-    ("n", "dim", "levels"),
-    [(2, 2, 3), (60_000, 2, 8), (3_000_000, 2, 11), (60_000, 3, 6), (3_000_000, 3, 8)],
-)
-def test_levels_of_a_gpu_follow_the_number_of_points(
-    n: int, dim: int, levels: int
-) -> None:
-    assert layout.parallel_levels("cuda", dim, n, 16) == levels
-    assert layout.parallel_levels("cpu", dim, n, 16) == 0

@@ -102,12 +102,10 @@ def step(
         (n, dim) positions before and after.
     motion
         (n, 2 dim) velocity and gain; a point whose gain is 0 is pinned.
-    result
-        (n, 1 + dim) S and R.
+    result, z
+        (n, 1 + dim) S and R; ``z[CHUNKS]`` is Z.
     starts, columns, values
         P by rows.
-    z
-        ``z[CHUNKS]`` is Z.
     clip
         Longest step, in map units (openTSNE and FIt-SNE use 5).
     """

@@ -64,18 +64,14 @@ PIECES = FAN**3
 SUMS_SIZE = CHUNKS + 1 + PIECES + FAN**2 + FAN
 
 
-def parallel_levels(kind: str, dim: int, n: int, leaf_size: int) -> int:
+def parallel_levels(kind: str, dim: int) -> int:
     """Return how many levels of a hierarchy are processed in parallel, one by one.
 
-    On a GPU they are those of an even tree and two more, one launch each; below them
-    every subtree is one thread. On a CPU it is 0: whole subtrees are tasks.
+    On a GPU each is a launch of its own, and the subtrees below them are a thread each:
+    65,536 of them in 2D and 262,144 in 3D, were the tree even. The number is fixed, as
+    every other would have to be compiled. On a CPU it is 0: subtrees are tasks.
     """
-    if kind != "cuda":
-        return 0
-    depth = 1
-    while 2 ** (dim * depth) * leaf_size < n:
-        depth += 1
-    return min(depth + 2, MAX_LEVELS - 2)
+    return {2: 8, 3: 6}[dim] if kind == "cuda" else 0
 
 
 def jacobian_size(dim: int) -> int:

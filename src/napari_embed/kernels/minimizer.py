@@ -163,8 +163,8 @@ class Minimizer:
             self.repulsion.rebuild(self.y)
         if renumber:
             self._renumber(self.repulsion.permutation)
-        fitted = choose and self.repulsion.consider_cells(self.y)
-        self.repulsion.launch(self.y, fitted=fitted)
+        chosen = choose and self.repulsion.consider_cells(self.y)
+        self.repulsion.launch(self.y, tree_fits=rebuild or renumber, field_fits=chosen)
         return True
 
     def _renumber(self, permutation: torch.Tensor) -> None:

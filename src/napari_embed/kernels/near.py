@@ -254,8 +254,7 @@ def _sum_bucket(
             else:
                 going = False
         else:
-            b = source_ints[node, BEGIN]
-            e = source_ints[node, END]
+            b, e = source_ints[node, BEGIN], source_ints[node, END]
             following = source_ints[node, ROPE]
             if _settles(
                 node, bucket_node, single, dim, method, theta2, source_floats, floats

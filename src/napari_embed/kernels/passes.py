@@ -20,7 +20,19 @@ from napari_embed.kernels.published import OURS
 from napari_embed.kernels.runtime import ti
 from napari_embed.kernels.traversal import descend_all
 
-__all__ = ["build_tree", "fit_tree", "lay_field", "traverse_cells", "traverse_points"]
+__all__ = [
+    "build_tree", "descend", "finish_cells", "finish_points", "fit_tree", "lay_field",
+]  # fmt: skip
+
+
+@ti.func
+def _gather(
+    dim: ti.template(), y: ti.template(), order: ti.template(), points: ti.template()
+):
+    """Copy (n, dim) positions to (dim, n) in tree order."""
+    for r in range(y.shape[0]):
+        for k in ti.static(range(dim)):
+            points[k, r] = bounded(y[order[r], k])
 
 
 @ti.kernel
@@ -29,15 +41,18 @@ def build_tree(
     levels: ti.template(),
     leaf_size: ti.i32,
     bucket: ti.i32,
+    y: ti.types.ndarray(dtype=ti.f32, ndim=2),
     keys: ti.types.ndarray(dtype=ti.i64, ndim=1),
     permutation: ti.types.ndarray(dtype=ti.i64, ndim=1),
     order: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    points: ti.types.ndarray(dtype=ti.f32, ndim=2),
     ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
     owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
     meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
     status: ti.types.ndarray(dtype=ti.i32, ndim=1),
 ):
-    """Build the embedding hierarchy over sorted keys, and keep their order.
+    """Build the embedding hierarchy over sorted keys, and fit it to the positions.
 
     Parameters
     ----------
@@ -54,6 +69,8 @@ def build_tree(
         dim, levels, leaf_size, bucket, keys, ints, owner, meta, status, TREE_FULL,
         TREE_ASKED,
     )  # fmt: skip
+    _gather(dim, y, order, points)
+    refit_nodes(dim, levels, ints, floats, points, meta)
 
 
 @ti.kernel
@@ -67,10 +84,8 @@ def fit_tree(
     floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
     meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
 ):
-    """Copy (n, dim) positions to (dim, n) in tree order, and fit the nodes to them."""
-    for r in range(y.shape[0]):
-        for k in ti.static(range(dim)):
-            points[k, r] = bounded(y[order[r], k])
+    """Fit the embedding hierarchy to positions that have moved since it was built."""
+    _gather(dim, y, order, points)
     refit_nodes(dim, levels, ints, floats, points, meta)
 
 
@@ -125,10 +140,38 @@ def lay_field(
 
 
 @ti.kernel
-def traverse_points(
+def descend(
     dim: ti.template(),
+    method: ti.template(),
     levels: ti.template(),
     bucket: ti.i32,
+    theta2: ti.f32,
+    source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
+    floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    tasks: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    meta: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    status: ti.types.ndarray(dtype=ti.i32, ndim=1),
+    work: ti.types.ndarray(dtype=ti.i64, ndim=1),
+):
+    """Traverse both hierarchies down to the target buckets.
+
+    See Also
+    --------
+    napari_embed.kernels.traversal.descend_all
+    """
+    descend_all(
+        dim, method, levels, bucket, theta2, source_ints, source_floats, ints, floats,
+        queue, tasks, meta, status, work,
+    )  # fmt: skip
+
+
+@ti.kernel
+def finish_points(
+    dim: ti.template(),
+    levels: ti.template(),
     theta2: ti.f32,
     ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
     floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -136,7 +179,6 @@ def traverse_points(
     owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
     order: ti.types.ndarray(dtype=ti.i32, ndim=1),
     queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    tasks: ti.types.ndarray(dtype=ti.i32, ndim=1),
     lists: ti.types.ndarray(dtype=ti.f32, ndim=2),
     result: ti.types.ndarray(dtype=ti.f32, ndim=2),
     z: ti.types.ndarray(dtype=ti.f64, ndim=1),
@@ -144,16 +186,12 @@ def traverse_points(
     status: ti.types.ndarray(dtype=ti.i32, ndim=1),
     work: ti.types.ndarray(dtype=ti.i64, ndim=1),
 ):
-    """Compute S, R and Z with the points as targets.
+    """Finish S, R and Z with the points as targets.
 
     See Also
     --------
-    napari_embed.kernels.traversal.descend_all, napari_embed.kernels.near.sum_near
+    napari_embed.kernels.near.sum_near
     """
-    descend_all(
-        dim, OURS, levels, bucket, theta2, ints, floats, ints, floats, queue, tasks,
-        meta, status, work,
-    )  # fmt: skip
     sum_near(
         dim, False, OURS, levels, theta2, ints, floats, points, ints, floats, points,
         owner, order, queue, lists, result, meta, status, work,
@@ -162,11 +200,10 @@ def traverse_points(
 
 
 @ti.kernel
-def traverse_cells(
+def finish_cells(
     dim: ti.template(),
     method: ti.template(),
     levels: ti.template(),
-    bucket: ti.i32,
     theta2: ti.f32,
     half: ti.f32,
     source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
@@ -180,7 +217,6 @@ def traverse_cells(
     grid: ti.types.ndarray(dtype=ti.f32, ndim=1),
     bits: ti.types.ndarray(dtype=ti.i32, ndim=2),
     queue: ti.types.ndarray(dtype=ti.i32, ndim=1),
-    tasks: ti.types.ndarray(dtype=ti.i32, ndim=1),
     lists: ti.types.ndarray(dtype=ti.f32, ndim=2),
     values: ti.types.ndarray(dtype=ti.f32, ndim=2),
     result: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -189,17 +225,12 @@ def traverse_cells(
     status: ti.types.ndarray(dtype=ti.i32, ndim=1),
     work: ti.types.ndarray(dtype=ti.i64, ndim=1),
 ):
-    """Compute S, R and Z with the field's cells as targets, read back at the points.
+    """Finish S, R and Z with the field's cells as targets, read back at the points.
 
     See Also
     --------
-    napari_embed.kernels.traversal.descend_all, napari_embed.kernels.near.sum_near,
-    napari_embed.kernels.field.interpolate_cells
+    napari_embed.kernels.near.sum_near, napari_embed.kernels.field.interpolate_cells
     """
-    descend_all(
-        dim, method, levels, bucket, theta2, source_ints, source_floats, ints, floats,
-        queue, tasks, meta, status, work,
-    )  # fmt: skip
     sum_near(
         dim, True, method, levels, theta2, source_ints, source_floats, sources, ints,
         floats, points, owner, order, queue, lists, values, meta, status, work,

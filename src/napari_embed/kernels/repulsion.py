@@ -203,7 +203,7 @@ class Repulsion:
         self.early = False
         self.cells_on = accuracy.target == "cells" and accuracy.theta > 0
         if levels is None:
-            levels = layout.parallel_levels(device.kind, dim, n, accuracy.leaf_size)
+            levels = layout.parallel_levels(device.kind, dim)
         self.levels = levels
         self.status = ti.ndarray(ti.i32, shape=STATUS_SIZE)
         self.status.fill(0)
@@ -253,7 +253,7 @@ class Repulsion:
         return {"node": int(work[CHUNKS]), "point": int(work[:CHUNKS].sum())}
 
     def rebuild(self, y: object) -> None:
-        """Sort the points along the curve and build the embedding hierarchy.
+        """Sort the points along the curve, build the embedding hierarchy and fit it.
 
         Returns without waiting; nodes that ran out are seen by :meth:`settle`.
 
@@ -276,8 +276,9 @@ class Repulsion:
         else:
             self._keys, self.permutation = torch.sort(self._keys, stable=True)
         passes.build_tree(
-            self.dim, self.levels, sizes.leaf_size, sizes.bucket, self._keys,
-            self.permutation, self.order, tree.ints, tree.owner, tree.meta, self.status,
+            self.dim, self.levels, sizes.leaf_size, sizes.bucket, y, self._keys,
+            self.permutation, self.order, tree.points, tree.ints, tree.floats,
+            tree.owner, tree.meta, self.status,
         )  # fmt: skip
 
     def consider_cells(self, y: object) -> bool:
@@ -286,7 +287,7 @@ class Repulsion:
         Returns
         -------
         bool
-            Whether the hierarchies now fit ``y``, as :meth:`launch` may want to know.
+            Whether both hierarchies now fit ``y``, as :meth:`launch` may want to know.
         """
         if self.accuracy.target == "points" or self.accuracy.theta == 0:
             return False
@@ -311,22 +312,26 @@ class Repulsion:
         while not self.settle():
             self.launch(y)
 
-    def launch(self, y: object, *, fitted: bool = False) -> None:
+    def launch(
+        self, y: object, *, tree_fits: bool = False, field_fits: bool = False
+    ) -> None:
         """Do as :meth:`evaluate`, if there is room for all, without waiting for it.
 
         Parameters
         ----------
-        fitted
-            Whether :meth:`consider_cells` was called for just these positions.
+        tree_fits
+            Whether :meth:`rebuild` was called with just these positions.
+        field_fits
+            Whether :meth:`consider_cells` was, and returned True.
         """
-        if not fitted:
+        if not (tree_fits or field_fits):
             self._fit(y)
         if self.cells_on:
-            if not fitted:
+            if not field_fits:
                 self._lay()
-            self._traverse_cells()
+            self._evaluate_cells()
         else:
-            self._traverse_points()
+            self._evaluate_points()
 
     def settle(self) -> bool:
         """Wait for all that was launched; return whether all of it was done.
@@ -405,25 +410,35 @@ class Repulsion:
         # As published, the field hierarchy ends at single cells.
         return 1 if self.accuracy.published else self.accuracy.bucket
 
-    def _traverse_points(self) -> None:
-        tree = self.tree
-        passes.traverse_points(
-            self.dim, self.levels, self.accuracy.bucket, self.theta**2, tree.ints,
-            tree.floats, tree.points, tree.owner, self.order, self.queue, self._tasks,
-            self._lists, self.result, self.z, tree.meta, self.status, self.work,
+    def _evaluate_points(self) -> None:
+        tree, theta2 = self.tree, self.theta**2
+        self._descend(tree, published.OURS, self.accuracy.bucket)
+        passes.finish_points(
+            self.dim, self.levels, theta2, tree.ints, tree.floats, tree.points,
+            tree.owner, self.order, self.queue, self._lists, self.result, self.z,
+            tree.meta, self.status, self.work,
         )  # fmt: skip
 
-    def _traverse_cells(self) -> None:
+    def _evaluate_cells(self) -> None:
         tree, cells = self.tree, self.field
         if cells is None:  # only _lay makes it
             return
         method, half = published.OURS, 0.5
         if self.accuracy.published:
             method, half = published.PUBLISHED, 0.0
-        passes.traverse_cells(
-            self.dim, method, self.levels, self._cell_bucket(), self.theta**2, half,
-            tree.ints, tree.floats, tree.points, self.order, cells.tree.ints,
-            cells.tree.floats, cells.tree.points, cells.tree.owner, cells.grid,
-            cells.bits, self.queue, self._tasks, self._lists, cells.values, self.result,
-            self.z, cells.tree.meta, self.status, self.work,
+        self._descend(cells.tree, method, self._cell_bucket())
+        passes.finish_cells(
+            self.dim, method, self.levels, self.theta**2, half, tree.ints, tree.floats,
+            tree.points, self.order, cells.tree.ints, cells.tree.floats,
+            cells.tree.points, cells.tree.owner, cells.grid, cells.bits, self.queue,
+            self._lists, cells.values, self.result, self.z, cells.tree.meta,
+            self.status, self.work,
+        )  # fmt: skip
+
+    def _descend(self, target: _Tree, method: int, bucket: int) -> None:
+        tree = self.tree
+        passes.descend(
+            self.dim, method, self.levels, bucket, self.theta**2, tree.ints,
+            tree.floats, target.ints, target.floats, self.queue, self._tasks,
+            target.meta, self.status, self.work,
         )  # fmt: skip
