@@ -19,6 +19,7 @@ from napari_embed.kernels.layout import (
     LIST_BEGIN,
     LIST_END,
     ROPE,
+    SINGLE_CELLS,
 )
 from napari_embed.kernels.near import _parent_of, _settles
 from napari_embed.kernels.runtime import ti
@@ -30,6 +31,7 @@ __all__ = ["by_kind"]
 def _count(
     dim: ti.template(),
     method: ti.template(),
+    single: ti.i32,
     theta2: ti.f32,
     source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
     source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
@@ -43,7 +45,7 @@ def _count(
     for r in range(meta[COUNT]):
         bucket = owner[r]
         if ints[bucket, BEGIN] == r:
-            parent = _parent_of(bucket, method, ints)
+            parent = _parent_of(bucket, single, method, ints)
             first = 0
             last = 1
             if parent >= 0:
@@ -58,7 +60,14 @@ def _count(
                 while node != stop:
                     following = source_ints[node, ROPE]
                     if _settles(
-                        node, bucket, dim, method, theta2, source_floats, floats
+                        node,
+                        bucket,
+                        single,
+                        dim,
+                        method,
+                        theta2,
+                        source_floats,
+                        floats,
                     ):
                         nodes += 1
                     elif source_ints[node, CHILD] >= 0:
@@ -80,14 +89,15 @@ def by_kind(repulsion: Any) -> dict[str, int]:
         "node_node": source node and target node; "node_point": source node and single
         target (point or cell); "point_point": source point and single target; "total".
     """
-    target, method = repulsion.tree, published.OURS
+    target, method, single = repulsion.tree, published.OURS, 0
     if repulsion.cells_on:
         target = repulsion.field.tree
         if repulsion.accuracy.published:
-            method = repulsion._published_method(repulsion.field)
+            method = published.PUBLISHED
+            single = int(repulsion.status[SINGLE_CELLS])
     found = np.zeros(2, np.int64)
     _count(
-        repulsion.dim, method, repulsion.theta**2, repulsion.tree.ints,
+        repulsion.dim, method, single, repulsion.theta**2, repulsion.tree.ints,
         repulsion.tree.floats, target.ints, target.floats, target.owner,
         repulsion.queue, target.meta, found,
     )  # fmt: skip

@@ -30,13 +30,11 @@ from napari_embed.kernels import runtime
 from napari_embed.tsne.schedule import Schedule
 
 REPEATS = 15
-# Kernel to component; a kernel that is missing here stops the benchmark. The two
-# hierarchies are built and fitted by the same kernels: those of the field come second.
+# Kernel to component; a kernel that is missing here stops the benchmark. The last ones
+# of the repulsion begin with the near field and then read back and sum.
 COMPONENTS = {
-    "morton_keys": "build", "build": "build",
-    "gather": "refit", "refit": "refit", "mark": "field", "widen": "field",
-    "far": "far", "near_in_lists": "near", "interpolate": "read back",
-    "sum_z": "read back", "step": "attraction, update",
+    "fit_tree": "refit", "lay_field": "field", "descend": "far",
+    "finish_points": "near", "finish_cells": "near", "step": "attraction, update",
 }  # fmt: skip
 ORDER = (
     "build", "refit", "field", "far", "near", "read back", "attraction, update"
@@ -51,22 +49,23 @@ def tasks() -> list[tuple[str, float]]:
     program.sync_kernel_profiler()
     program.update_kernel_profiler()
     records = program.get_kernel_profiler_records()
-    found = [(re.sub(r"_c\d+_.*$", "", r.name), r.kernel_time) for r in records]
+    found = [(r.name, r.kernel_time) for r in records]
     ti.profiler.clear_kernel_profiler_info()
     return found
 
 
 def by_component(found: list[tuple[str, float]]) -> dict[str, float]:
     total = dict.fromkeys(ORDER, 0.0)
-    field = False
-    for kernel, milliseconds in found:
+    summed = False
+    for task, milliseconds in found:
+        kernel = re.sub(r"_c\d+_.*$", "", task)
         if kernel.startswith(("fill", "ext_arr", "ndarray_to")):
             continue
         component = COMPONENTS[kernel]
-        # Once cells are marked, what is built and fitted is the field hierarchy.
-        field = field or kernel == "mark"
-        if field and kernel in ("build", "refit"):
-            component = "field"
+        if component == "near":
+            # Its first loop; what follows in the kernel is not the near field's.
+            component = "read back" if summed else "near"
+            summed = summed or task.endswith("range_for")
         total[component] += milliseconds
     return total
 
@@ -85,19 +84,19 @@ def measure(
         joint.indptr, joint.indices, joint.values, y, device=device,
         accuracy=accuracy_of(params),
     )  # fmt: skip
-    minimizer.rebuild(renumber=True)
+    minimizer.prepare(renumber=True)
     early = iteration <= schedule.exaggeration_iter
     still = StepSettings(exaggeration=1.0, rate=0.0, momentum=0.0)
     rows = []
     for _ in range(REPEATS):
         tasks()
         began = time.perf_counter()
-        minimizer.rebuild()
+        minimizer.repulsion.rebuild(minimizer.y)  # and fit
         rebuild = (time.perf_counter() - began) * 1000
-        minimizer.choose_target()
-        minimizer.repel(early=early)
+        while not (minimizer.prepare(choose=True, early=early) and minimizer.settle()):
+            pass
         tasks()
-        minimizer.repel(early=early)
+        minimizer.prepare(early=early)
         minimizer.step(still)
         rows.append(by_component(tasks()) | {"build": rebuild})
     least = {name: min(row[name] for row in rows[2:]) for name in ORDER}

@@ -48,12 +48,15 @@ def run(given: Problem, params: ProjectionParams, interval: int) -> dict[str, An
         # Points are renumbered along the curve now and then, which needs a rebuild.
         renumber = it % CHECK_EVERY == 0
         age += 1
-        if it < until or renumber or age == interval:
-            minimizer.rebuild(renumber=renumber)
+        rebuild = it < until or renumber or age == interval
+        if rebuild:
             age = 0
-        if schedule.chooses_target_at(it):
-            minimizer.choose_target()
-        minimizer.repel(early=schedule.exaggerates_at(it))
+        done = False
+        while not done:  # again, should an array have been too small
+            done = minimizer.prepare(
+                early=schedule.exaggerates_at(it), rebuild=rebuild, renumber=renumber,
+                choose=schedule.chooses_target_at(it),
+            ) and minimizer.settle()  # fmt: skip
         seconds.append(time.process_time() - began)
         counts.append(sum(minimizer.repulsion.interactions().values()))
         marks = [mark for mark in LOOK_FROM if mark <= it]

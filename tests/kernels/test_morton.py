@@ -29,7 +29,7 @@ def keys_of(y: np.ndarray, device: Any) -> np.ndarray:
     """The key of each point."""
     repulsion = built(y, device)
     keys = np.empty(len(y), np.int64)
-    keys[np.asarray(repulsion.order)] = np.asarray(repulsion.tree.keys)
+    keys[repulsion.order.to_numpy()] = np.asarray(repulsion.keys)
     return keys
 
 

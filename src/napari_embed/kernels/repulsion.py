@@ -169,8 +169,8 @@ class Repulsion:
         What kernels and host tell each other, see ``layout``.
     built_from
         (n, dim) the positions that the embedding hierarchy was built from.
-    permutation
-        (n,) int64 tensor: row of each point along the curve, at the last rebuild.
+    keys, permutation
+        (n,) int64 tensors: sorted keys, and the row of each, at the last rebuild.
     cells_on
         Whether cells are the targets now.
     regrown
@@ -210,10 +210,10 @@ class Repulsion:
         self.tree = _Tree(dim, n, n // 2 + 256)
         self.tree.meta[COUNT] = n
         self.field: _Field | None = None
-        self._keys = torch.zeros(
+        self.keys = torch.zeros(
             n, dtype=torch.int64, device="cuda" if device.kind == "cuda" else "cpu"
         )
-        self.permutation = torch.arange(n, device=self._keys.device)
+        self.permutation = torch.arange(n, device=self.keys.device)
         self.order = ti.ndarray(ti.i32, shape=n)
         self.order.from_numpy(np.arange(n, dtype=np.int32))
         self.built_from = ti.ndarray(ti.f32, shape=(n, dim))
@@ -265,18 +265,18 @@ class Repulsion:
         tree, sizes = self.tree, self.accuracy
         morton.morton_keys(
             self.dim, self.levels, self.n, y, self.built_from, self._partial,
-            self._keys, self.status,
+            self.keys, self.status,
         )  # fmt: skip
         if self.levels == 0:
             # NumPy sorts keys 2-3 times as fast as torch does on a CPU.
-            keys = self._keys.numpy()
+            keys = self.keys.numpy()
             permutation = np.argsort(keys, kind="stable")
             keys[:] = keys[permutation]
             self.permutation = torch.from_numpy(permutation)
         else:
-            self._keys, self.permutation = torch.sort(self._keys, stable=True)
+            self.keys, self.permutation = torch.sort(self.keys, stable=True)
         passes.build_tree(
-            self.dim, self.levels, sizes.leaf_size, sizes.bucket, y, self._keys,
+            self.dim, self.levels, sizes.leaf_size, sizes.bucket, y, self.keys,
             self.permutation, self.order, tree.points, tree.ints, tree.floats,
             tree.owner, tree.meta, self.status,
         )  # fmt: skip

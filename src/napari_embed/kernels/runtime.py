@@ -178,12 +178,13 @@ def _init(arch: object, threads: int, debug: bool, profile: bool) -> None:
             offline_cache=True,
             offline_cache_file_path=str(_cache_folder()),
             debug=debug,
-            kernel_profiler=profile,
             log_level="error",
             default_fp=ti.f32,
             default_ip=ti.i32,
             fast_math=True,
             random_seed=0,
+            # Said only if asked for: an argument goes before Taichi's own variables.
+            **({"kernel_profiler": True} if profile else {}),
         )
 
 
