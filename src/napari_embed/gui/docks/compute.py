@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
 from napari_embed.encoders import EncoderInfo, list_encoders
 from napari_embed.gui.docks.advanced import AdvancedForm
 from napari_embed.gui.docks.curve import CurvePlan, KLPlot, phase_words
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
@@ -218,7 +219,7 @@ class ComputePanel(Panel):
         for iteration, value in self.controller.compute.curve:
             follow(iteration, value)
         signal.connect(follow)
-        self.destroyed.connect(lambda *_: signal.disconnect(follow))
+        when_gone(self, lambda: signal.disconnect(follow))
 
     def set_colors(self, colors: Colors) -> None:
         """Take the colours of the viewer's theme."""

@@ -8,6 +8,7 @@ from qtpy.QtWidgets import QHBoxLayout
 
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.curve import CurvePlan, KLPlot, phase_words
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.parts import Card, ProgressLine, button
 from napari_embed.gui.docks.style import GAP_PX, Colors
 from napari_embed.gui.state import ProgressView, ViewState
@@ -58,7 +59,7 @@ class LiveCard(Card):
         for point in controller.compute.curve:
             self.plot.add(*point)
         signal.connect(follow)
-        self.destroyed.connect(lambda *_: signal.disconnect(follow))
+        when_gone(self, lambda: signal.disconnect(follow))
 
     def _pause_or_resume(self) -> None:
         if self._paused:

@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QFrame, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from napari_embed.errors import InputError
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.parts import MessageBar, set_role
 from napari_embed.gui.docks.style import GAP_PX, MARGIN_PX, Colors, style_sheet
 from napari_embed.gui.session import session_for
@@ -76,7 +77,7 @@ class Panel(QWidget):
 
         signal.connect(relay)
         theme.connect(self.set_colors)
-        self.destroyed.connect(lambda *_: signal.disconnect(relay))
+        when_gone(self, lambda: signal.disconnect(relay))
 
     def _apply(self, new: ViewState, old: ViewState) -> None:
         self.message.show_message(new.message)
