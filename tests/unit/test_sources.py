@@ -334,7 +334,7 @@ def test_array_errors_are_clear(tmp_path, rng):
         return open_source(SourceSpec(kind, str(path), options)).list_items()
 
     for content, message in (
-        (np.zeros((5, 8, 9, 2)), "1, 3 or 4 channels"),
+        (np.zeros((5, 8, 9, 7)), "1 to 4 channels"),
         (np.zeros((5, 8, 3)), "one colour image"),
         (np.zeros((5, 8)), "expected images"),
         (np.zeros((2, 2, 2, 2, 2)), "expected images"),

@@ -21,6 +21,7 @@ __all__ = [
     "Source",
     "SourceKind",
     "SourceSpec",
+    "ValueRange",
 ]
 
 SourceKind = Literal["folder", "table", "images", "vectors", "ome-zarr", "sample"]
@@ -116,6 +117,21 @@ class DecodedItem(NamedTuple):
 
     image: NDArray[np.uint8] | None
     error: str | None
+
+
+class ValueRange(NamedTuple):
+    """How the numbers of images of one channel are spread, found on a sample.
+
+    Attributes
+    ----------
+    limits
+        What is shown as black and as white.
+    extremes
+        Smallest and largest value.
+    """
+
+    limits: tuple[float, float]
+    extremes: tuple[float, float]
 
 
 class Source(Protocol):

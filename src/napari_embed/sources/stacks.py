@@ -21,6 +21,7 @@ from napari_embed.sources.spec import (
     DecodedItem,
     ProgressCallback,
     SourceSpec,
+    ValueRange,
 )
 
 __all__ = ["ImagesSource", "RowView", "VectorsSource", "sample_path"]
@@ -29,7 +30,10 @@ _IMAGE_NAMES = ("images", "image", "data", "X", "arr_0")
 _VECTOR_NAMES = ("vectors", "embeddings", "embedding", "features", "X", "arr_0")
 _BLOCK_BYTES = 64 << 20
 _LIMIT_SAMPLE = 64
-_CHANNELS = (1, 3, 4)
+_CHANNELS = (1, 2, 3, 4)
+# Numbers of images larger than this are not read page by page.
+_MOST_VALUE_BYTES = 1 << 20
+_MOST_NPZ_BYTES = 1 << 29
 _SAMPLE_NAME = re.compile(r"[a-z0-9]{1,40}")
 
 
@@ -61,13 +65,13 @@ def _items(n: int, labels: list[str | None] | None) -> pa.Table:
 
 
 class ImagesSource:
-    """Images as an array: (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1, 3 or 4.
+    """Images as an array: (N, H, W), (N, H, W, C) or (N, C, H, W), C = 1 to 4.
 
     uint8 is taken as it is. Everything else is scaled by **one** rule for the whole
     array, so that brightness stays comparable between images: bool to 0 and 255;
     floats that all lie in 0..1 (on an even sample of 64 images) times 255; the rest
-    linearly between the 0.1 and 99.9 percentiles of that sample. A fourth channel is
-    dropped.
+    linearly between the 0.1 and 99.9 percentiles of that sample. Two channels become
+    green and magenta, a fourth channel is dropped.
 
     Options: ``array`` and ``label`` name arrays in npz files and Zarr groups,
     ``layout`` is "NHW", "NHWC" or "NCHW" where the shape is ambiguous.
@@ -95,6 +99,7 @@ class ImagesSource:
         )
         self._layout = _layout(path, self._array.shape, _option(spec, "layout"))
         self._limits: tuple[float, float] | None = None
+        self._extremes = (0.0, 1.0)
 
     def list_items(self, *, progress: ProgressCallback | None = None) -> pa.Table:
         """Return ``source`` (the row number) and ``label``."""
@@ -152,7 +157,45 @@ class ImagesSource:
             rows = np.unique(np.linspace(0, n - 1, min(n, _LIMIT_SAMPLE)).astype(int))
             sample = _take(self._array, rows)
             self._limits = _limits(sample)
+            finite = sample[np.isfinite(sample)]
+            self._extremes = float(finite.min()), float(finite.max())
         return self._limits
+
+    def value_range(self) -> ValueRange | None:
+        """Return the range of the numbers where `values` gives them, else None.
+
+        That is for images of one channel that 8 bits cannot hold, of at most 1 MiB
+        each; npz files of more than 512 MiB are left out, as they are read as a whole.
+        """
+        array = self._array
+        axis = self._axis()
+        one = axis is None or array.shape[axis] == 1
+        each = int(np.prod(array.shape[1:])) * array.dtype.itemsize
+        whole = each * int(array.shape[0]) if self._path.suffix == ".npz" else 0
+        if not one or each > _MOST_VALUE_BYTES or whole > _MOST_NPZ_BYTES:
+            return None
+        limits = self._scaling()
+        if limits is None:
+            return None
+        low, high = limits if limits[0] < limits[1] else (limits[0], limits[0] + 1.0)
+        first, last = self._extremes
+        return ValueRange((low, high), (min(first, low), max(last, high)))
+
+    def values(self, items: pa.Table) -> NDArray[Any]:
+        """Return the numbers of some items, (m, h, w), as they are in the array.
+
+        16-bit integers stay; all else becomes float32.
+        """
+        rows = np.array([int(x) for x in items["source"].to_pylist()], np.int64)
+        values = _take(self._array, rows)
+        shape = [side for axis, side in enumerate(values.shape) if axis != self._axis()]
+        values = values.reshape(shape)
+        kept = values.dtype in (np.uint16, np.int16)
+        return values if kept else values.astype(np.float32)
+
+    def _axis(self) -> int | None:
+        """Return the axis of the channels, or None."""
+        return {"NHW": None, "NHWC": 3, "NCHW": 1}[self._layout]
 
     def full_resolution(self, item: str) -> NDArray[np.uint8]:
         """Return one image, given its ``source`` value, unreduced."""
@@ -197,7 +240,7 @@ def _layout(path: Path, shape: tuple[int, ...], option: str | None) -> str:
     if shape[1] in _CHANNELS:
         return "NCHW"
     raise InputError(
-        f"{path} has shape {shape}: 1, 3 or 4 channels are expected, last or second. "
+        f"{path} has shape {shape}: 1 to 4 channels are expected, last or second. "
         "Save the channels to look at as (N, H, W, 3)."
     )
 
@@ -210,6 +253,9 @@ def _as_rgb(image: NDArray[np.uint8], layout: str) -> NDArray[np.uint8]:
         image = np.moveaxis(image, 0, -1)
     if image.shape[-1] == 1:
         image = np.repeat(image, 3, axis=-1)
+    elif image.shape[-1] == 2:
+        # Green and magenta: told apart by colour-blind people, white where both are.
+        image = image[..., [1, 0, 1]]
     return np.ascontiguousarray(image[..., :3])
 
 
