@@ -162,7 +162,9 @@ class FakeProject:
 
     def __init__(self, path: Path, n: int = 60, **more: Any) -> None:
         self.path, self.name, self.n_items = path, path.stem, n
-        self.spec = SimpleNamespace(kind=more.pop("kind", "folder"), path="/photos")
+        self.spec = SimpleNamespace(
+            kind=more.pop("kind", "folder"), path="/photos", options={}
+        )
         self.has_images = self.spec.kind != "vectors"
         self.projections: dict[str, Projection] = more.pop("projections", {})
         self.stage_list: list[Any] = more.pop("stages", [])

@@ -434,6 +434,49 @@ def test_a_deleted_page_comes_back_with_the_next_selection(make_scene, qtbot):
     assert scene.link.layer in scene.viewer.layers
 
 
+def test_a_deleted_page_comes_back_with_the_next_page(make_scene, qtbot):
+    scene = make_scene()
+    scene.select(qtbot, np.arange(30))
+    scene.viewer.layers.remove(scene.link.layer)
+    scene.link.next()
+    scene.wait(qtbot)
+    assert scene.link.layer in scene.viewer.layers
+    assert scene.link.shown_ids.tolist() == list(range(12, 24))
+
+
+def test_fifty_thousand_pages_need_no_more_memory_than_a_few(make_scene, qtbot, rng):
+    scene = make_scene()
+    ids = np.resize(np.arange(N), 600_000)
+    scene.link.set_ids(ids)
+    assert scene.link.n_pages == 50_000
+    scene.wait(qtbot)
+    reader = scene.link._reader
+    reader._cache_bytes = 8 * 12 * 64  # eight pages
+    layers = len(scene.viewer.layers)
+    for page in (*rng.integers(0, 50_000, 40).tolist(), 49_999):
+        scene.link.jump(page)
+        scene.wait(qtbot)
+        start = page * 12
+        assert scene.link.shown_ids.tolist() == ids[start : start + 12].tolist()
+        assert reader._cached <= reader._cache_bytes
+    assert len(scene.viewer.layers) == layers
+
+
+def test_a_double_click_on_a_point_opens_its_image(make_scene, qtbot):
+    scene = make_scene(show=True)
+    opened = []
+    scene.link.image_opened.connect(opened.append)
+    scene.points.pick = lambda position: 17 if position[0] < 100 else -1
+    zoom = _camera(scene.viewer).zoom
+    for x, wanted in ((50, [17]), (300, [17])):
+        event = _event("mouse_double_click", (x, 300))
+        mouse_double_click_callbacks(scene.viewer, event)
+        QApplication.processEvents()
+        assert opened == wanted
+        assert (_camera(scene.viewer).zoom == zoom) == (x == 50)
+    assert len(scene.viewer.mouse_double_click_callbacks) == 2
+
+
 def test_other_layers_come_below_the_page(make_scene, qtbot):
     scene = make_scene()
     scene.select(qtbot, [1])
@@ -475,6 +518,38 @@ def test_close_leaves_nothing(make_napari_viewer, rng, qtbot):
     del link, timer
     gc.collect()
     assert ended() is None
+
+
+# The source array as a layer of the viewer
+
+
+@pytest.mark.parametrize("dims", [2, 3])
+def test_a_stack_in_the_viewer_goes_to_the_image_of_the_point(make_scene, dims):
+    scene = make_scene(dims=dims)
+    viewer = scene.viewer
+    stack = viewer.add_image(np.zeros((N, 1, 5, 6), np.uint8), scale=(2, 1, 1, 1))
+    other = viewer.add_image(np.zeros((N + 1, 1, 5, 6), np.uint8))
+    viewer.dims.ndisplay = dims
+    scene.points.signals.clicked.emit(7)
+    assert viewer.dims.point[0] == 14  # in world units of the stack
+    assert scene.link.show_point(9)
+    assert viewer.dims.point[0] == 18
+    stack.visible = False
+    scene.points.signals.clicked.emit(3)
+    assert viewer.dims.point[0] == 18
+    assert other in viewer.layers
+
+
+def test_a_volume_is_left_alone(make_scene):
+    scene = make_scene()
+    scene.viewer.add_image(np.zeros((N, 5, 6), np.uint8))
+    before = scene.viewer.dims.point
+    scene.points.signals.clicked.emit(7)
+    assert scene.viewer.dims.point == before
+    scene.viewer.dims.ndisplay = 2
+    scene.points.signals.clicked.emit(7)
+    # The map gives the slider its steps; the image is the nearest.
+    assert round(scene.viewer.dims.point[0]) == 7
 
 
 # Mouse and keys

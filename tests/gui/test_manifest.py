@@ -51,7 +51,14 @@ def test_every_command_exists(manifest: PluginManifest) -> None:
 
 def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
     widgets = {w.display_name: w for w in manifest.contributions.widgets}
-    assert list(widgets) == ["All panels", "Project", "Compute", "Explore"]
+    assert list(widgets) == [
+        "All panels",
+        "Project",
+        "Compute",
+        "Explore",
+        "Gallery",
+        "Image",
+    ]
     for widget in widgets.values():
         command = next(
             c for c in manifest.contributions.commands if c.id == widget.command

@@ -170,3 +170,20 @@ def test_another_link_lets_the_first_go(make_pager):
     assert len(first.changed) == 0
     pager.set_link(None)
     assert len(second.changed) == 0
+
+
+def test_the_gallery_can_be_asked_for(make_pager, qtbot):
+    pager, _ = make_pager(0)
+    with qtbot.waitSignal(pager.gallery_wanted):
+        qtbot.mouseClick(pager.gallery_button, Qt.MouseButton.LeftButton)
+
+
+def test_an_order_from_elsewhere_is_named(make_pager):
+    pager, link = make_pager(50)
+    for title in ("By size, ascending", "By age, descending"):
+        link.paging.set_sequence(np.arange(50)[::-1], title)
+        link._say()
+        assert pager.order_box.currentText() == title
+    assert pager.order_box.count() == 4
+    link.order = "item"
+    assert pager.order_box.currentData() == "item"

@@ -52,7 +52,7 @@ class NapariMap:
         self._viewer = viewer
         self._read: ReadThumbnails | None = None
         self._captions: Captions | None = None
-        self._categories: tuple[Any, Any] | None = None
+        self._categories: tuple[Any, Any, Any] | None = None
         self._fitted = (np.zeros(3, np.float32), float("nan"))
         self._cameras = Cameras(viewer)
         self._layouts: dict[str, bytes] = {}
@@ -180,6 +180,11 @@ class NapariMap:
             fit_camera(self.layer, viewer=self._viewer)
         self._cameras.fitted()
 
+    def fit_again(self) -> None:
+        """Look at all points in a canvas of another size, unless the user moved."""
+        if self.layer is not None and self._look() == self._our_look:
+            self.fit()
+
     def fit_selection(self) -> None:
         """Look at the selected points, or at all."""
         if self.layer is None:
@@ -267,14 +272,14 @@ class NapariMap:
         names: Sequence[str],
     ) -> None:
         """Colour by class, -1 is missing; ``names`` of the classes of ``column``."""
-        self._categories = (codes, palette)
+        self._categories = (codes, palette, names)
         if self.layer is not None:
             # The status bar names the class of the point under the cursor.
             values = pd.Categorical.from_codes(codes, list(names))
             self.layer.features = pd.DataFrame({column or "class": values})
             self.layer.color_by_categories(codes, palette)
         if self.link is not None:
-            self.link.set_categories(codes, palette)
+            self.link.set_categories(codes, palette, names)
 
     def color_by_values(
         self, values: NDArray[np.float32], colormap: str, limits: tuple[float, float]

@@ -11,6 +11,7 @@ import napari
 
 from napari_embed.errors import InputError
 from napari_embed.gui.docks.all_panels import AllPanels, open_all_panels
+from napari_embed.gui.docks.gallery import open_gallery as show_gallery
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.session import ViewerSession, session_for
 
@@ -18,8 +19,9 @@ __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
     "exclude_selected", "fit_selection", "hide_selected", "include_all",
     "invert_selection", "isolate_selected", "keys", "next_page", "open_all",
-    "open_folder", "open_project", "open_sample", "other_dimensions",
-    "previous_page", "redo", "show_all", "tool_box", "tool_lasso", "tool_pan", "undo",
+    "open_folder", "open_gallery", "open_project", "open_sample", "other_dimensions",
+    "previous_page", "redo", "show_all", "toggle_hover", "tool_box", "tool_lasso",
+    "tool_pan", "undo",
 ]  # fmt: skip
 
 
@@ -39,6 +41,17 @@ def _panels(tab: str) -> AllPanels:
 def open_all() -> None:
     """Open the dock with all panels."""
     open_all_panels(_session().viewer)
+
+
+def open_gallery() -> None:
+    """Open the gallery of images, or turn to it."""
+    show_gallery(_session().viewer).view.setFocus()
+
+
+def toggle_hover() -> None:
+    """Show the picture of the point under the cursor, or do not."""
+    session = _session()
+    session.show_hover(not session.hover_shown)
 
 
 def open_folder() -> None:

@@ -64,7 +64,8 @@ class Controller(Choosing, Showing):
     state_changed = Signal(object, object)  # new, old
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
     selection_changed = Signal()
-    panel_wanted = Signal(str)  # "compute" or "explore": what comes next; "keys"
+    # "compute" or "explore": what comes next; "keys", "gallery", "image"
+    panel_wanted = Signal(str)
 
     def __init__(
         self,
@@ -274,6 +275,16 @@ class Controller(Choosing, Showing):
                 self.show_projection(show)
 
         self._background.run("refresh", work, done, self.fail)
+
+    def read(
+        self, topic: str, work: Callable[[Any], Any], done: Callable[[Any], None]
+    ) -> None:
+        """Run ``work(project)`` on the reading thread; the newest of a topic wins."""
+        project = self._project
+        if project is not None:
+            self._background.run(
+                f"read {topic}", lambda: work(project), done, self.fail
+            )
 
     # --- end ---------------------------------------------------------------------
 

@@ -42,6 +42,7 @@ KEYS: tuple[KeyAction, ...] = (
     ),
     KeyAction("Control-Shift-Z", "Redo", lambda c: c.redo(), shown="Ctrl+Shift+Z"),
     KeyAction("F", "Look at the selection, or at all", lambda c: c.fit_selection()),
+    KeyAction("G", "Open the gallery", lambda c: c.panel_wanted.emit("gallery")),
     KeyAction("?", "This list", lambda c: c.panel_wanted.emit("keys")),
 )
 
@@ -53,6 +54,7 @@ OTHER_KEYS: tuple[tuple[str, str], ...] = (
     ("Alt or Ctrl + drag", "Take from the selection"),
     ("Shift + Alt + drag", "Keep only what was selected before, too"),
     ("Click", "Select one point; on an image: show its point"),
+    ("Double-click", "On a point or an image: open it at full size"),
     ("Shift + click", "Add or take one point"),
     ("Esc", "Select nothing, back to moving the camera"),
     ("I", "Invert the selection"),

@@ -16,6 +16,7 @@ from napari_embed.engine.client import EngineClient
 from napari_embed.gui.canvas import NapariMap
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
+from napari_embed.gui.gallery.hover import HoverPreview
 from napari_embed.gui.keys import bind_keys
 from napari_embed.gui.state import ViewState
 from napari_embed.project import Project
@@ -54,6 +55,7 @@ class ViewerSession(QObject):
     """
 
     theme_changed = Signal(object)  # Colors
+    hover_changed = Signal(bool)
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -67,15 +69,21 @@ class ViewerSession(QObject):
             post=self._mailbox.post,
         )
         self.map.on_tool = self.controller.tool_changed
+        self.map.link_changed.connect(self._follow_link)
         self.map.layer_added.connect(self._layer_added)
         self._title = viewer.title
         self.controller.state_changed.connect(self._name_window)
         self._due = 0.0  # when the next poll is to be, in seconds
+        self.controller.panel_wanted.connect(self._open_panel)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._poll)
         self.controller.state_changed.connect(self._watch_live)
         viewer.events.theme.connect(self._theme)
+        window = getattr(getattr(viewer, "window", None), "_qt_window", None)
+        self._hover: HoverPreview | None = None
+        if window is not None:
+            self._hover = HoverPreview(self.map, window, self.colors)
         self._unwatch = _when_window_goes(viewer, self.close)
         self.controller.prepare(_load_what_layers_need)
 
@@ -87,6 +95,36 @@ class ViewerSession(QObject):
     def _layer_added(self, layer: Any) -> None:
         bind_keys(layer, self.controller)
 
+    def _open_panel(self, name: str) -> None:
+        """Open the panels that are docks of their own."""
+        if name == "gallery":
+            # They import this module.
+            from napari_embed.gui.docks.gallery import open_gallery
+
+            open_gallery(self.viewer).view.setFocus()
+
+    def _follow_link(self) -> None:
+        link = self.map.link
+        if link is not None:
+            link.image_opened.connect(self.open_image)
+
+    def open_image(self, item: int) -> None:
+        """Show the image of an item at full size."""
+        from napari_embed.gui.docks.image import open_image
+
+        open_image(self.viewer).show_item(item)
+
+    @property
+    def hover_shown(self) -> bool:
+        """Whether the picture of the point under the cursor is shown."""
+        return self._hover is not None and self._hover.enabled
+
+    def show_hover(self, shown: bool) -> None:
+        """Show pictures at the cursor, or none."""
+        if self._hover is not None:
+            self._hover.enabled = shown
+            self.hover_changed.emit(shown)
+
     def _name_window(self, new: ViewState, old: ViewState) -> None:
         """Put the project's name into the title, unless the user has changed it."""
         if new.project == old.project or self.viewer.title != self._title:
@@ -95,6 +133,8 @@ class ViewerSession(QObject):
         self.viewer.title = self._title
 
     def _theme(self, event: Any = None) -> None:
+        if self._hover is not None:
+            self._hover.set_colors(self.colors)
         self.theme_changed.emit(self.colors)
 
     def _watch_live(self, new: ViewState, old: ViewState) -> None:
@@ -123,6 +163,9 @@ class ViewerSession(QObject):
         self._mailbox.open = False
         self._timer.stop()
         self._unwatch()
+        if self._hover is not None:
+            self._hover.close()
+            self._hover = None
         self.controller.close()
         self.viewer.events.theme.disconnect(self._theme)
 

@@ -1,20 +1,50 @@
-"""Pictures of items: thumbnails, or the images themselves before that. No Qt."""
+"""Pictures of items: thumbnails, and the images themselves. No Qt."""
 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.errors import EmbedError
+from napari_embed.gui.link.contact_sheet import fit_values
 from napari_embed.sources.images import letterbox
+from napari_embed.sources.spec import ValueRange
 
-__all__ = ["Thumbnails"]
+__all__ = ["FullImage", "Thumbnails"]
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FullImage:
+    """The source image of an item, or its thumbnail and why it is only that.
+
+    Attributes
+    ----------
+    item
+        Id.
+    values
+        (h, w) or (h, w, 3) of any number type.
+    source
+        Path or location as in the items table.
+    location
+        Where that is, for people: a path, or an array and its row.
+    error
+        Why ``values`` are those of the thumbnail, or "".
+    """
+
+    item: int
+    values: NDArray[np.generic]
+    source: str
+    location: str
+    error: str = ""
 
 
 class Thumbnails:
@@ -32,21 +62,103 @@ class Thumbnails:
     def __init__(self, project: Any) -> None:
         self._project = project
         self._source: Any = None
+        self._mutex = threading.Lock()
+        self._decided = False
+        self._range: ValueRange | None = None
 
-    def __call__(self, ids: Sequence[int]) -> NDArray[np.uint8]:
-        """Return (m, h, w, 3) uint8; black where an image cannot be read."""
+    @property
+    def value_range(self) -> ValueRange | None:
+        """Range of the numbers of one-channel pictures, None for 8-bit colour.
+
+        Known after the first call.
+        """
+        return self._range
+
+    def __call__(self, ids: Sequence[int]) -> NDArray[np.generic]:
+        """Return (m, h, w, 3) uint8; black where an image cannot be read.
+
+        Images of one channel that 8 bits cannot hold come as numbers of their own
+        type, (m, h, w), as long as their array is there.
+        """
         wanted = np.asarray(ids, dtype=np.int64)
+        numbers = self._numbers(wanted)
+        return self._stored(wanted) if numbers is None else numbers
+
+    def _numbers(self, ids: NDArray[np.int64]) -> NDArray[np.generic] | None:
+        """Return the pictures as numbers, or None where there are none."""
+        with self._mutex:
+            first, self._decided = not self._decided, True
+            try:
+                if first and self._project.spec.kind in ("images", "sample"):
+                    ask = getattr(self._open_source(), "value_range", None)
+                    self._range = ask() if ask is not None else None
+                if self._range is None:
+                    return None
+                values = self._open_source().values(self._project.items(rows=ids))
+            except (EmbedError, OSError, ValueError) as error:
+                # For good: pages of two kinds would make the layer come and go.
+                logger.info("The stored thumbnails are shown: %s", error)
+                self._range = None
+                return None
+        side = self._project.thumbnail_shape[0]
+        return fit_values(values, side, background=self._range.limits[0])
+
+    def _open_source(self) -> Any:
+        if self._source is None:
+            self._source = self._project.source()
+        return self._source
+
+    def _stored(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         pictures = self._project.read_thumbnails(wanted)
         missing = np.flatnonzero(~self._project.thumbnail_available(wanted))
         if not missing.size:
             return pictures
         try:
-            if self._source is None:
-                self._source = self._project.source()
             items = self._project.items(rows=wanted[missing])
-            for row, item in zip(missing, self._source.read(items), strict=True):
+            read = self._open_source().read(items)
+            for row, item in zip(missing, read, strict=True):
                 if item.image is not None:
                     pictures[row] = letterbox(item.image, pictures.shape[1])
         except EmbedError as error:
             logger.info("Pictures are not shown: %s", error)
         return pictures
+
+    def sources(self, ids: NDArray[np.int64]) -> list[str]:
+        """Return where each of the (m,) ids comes from, as in the items table."""
+        wanted = np.asarray(ids, dtype=np.int64)
+        column = self._project.items(columns=["source"], rows=wanted)["source"]
+        return [str(source) for source in column.to_pylist()]
+
+    def locations(self, ids: NDArray[np.int64]) -> list[str]:
+        """Return the path of each image, or its array and row."""
+        return [self._location(source) for source in self.sources(ids)]
+
+    def _location(self, source: str) -> str:
+        spec = self._project.spec
+        if spec.kind in ("folder", "table"):
+            root = Path(spec.path) if spec.kind == "folder" else Path(spec.path).parent
+            return str(root / str(spec.options.get("root") or "") / source)
+        return f"{spec.path}[{source}]"
+
+    def full(self, item: int) -> FullImage:
+        """Return the source image of an item, its thumbnail where that is not there.
+
+        Raises
+        ------
+        EmbedError
+            If the project itself cannot be read.
+        """
+        ids = np.array([item], dtype=np.int64)
+        source = self.sources(ids)[0]
+        try:
+            if self._range is not None:
+                rows = self._project.items(rows=ids)
+                values = self._open_source().values(rows)[0]
+            else:
+                values = self._open_source().full_resolution(source)
+            return FullImage(item, values, source, self._location(source))
+        except (EmbedError, OSError, ValueError, MemoryError) as error:
+            reason = str(error).strip() or type(error).__name__
+            logger.info("The thumbnail is shown instead of %s: %s", source, reason)
+        picture = self(ids)[0]
+        return FullImage(item, picture, source, self._location(source), reason)

@@ -11,16 +11,20 @@ from qtpy.QtWidgets import QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import PANEL_WIDTH_PX
 from napari_embed.gui.docks.project import ProjectPanel
 from napari_embed.gui.docks.style import Colors, style_sheet
 from napari_embed.gui.session import session_for
+from napari_embed.gui.state import ViewState
 
 __all__ = ["AllPanels", "open_all_panels"]
 
 PLUGIN = "napari-embed"
 WIDGET = "All panels"
+# In a window of at least this size the gallery is opened with the first map.
+ROOMY_PX = (1600, 900)
 
 
 class AllPanels(QWidget):
@@ -66,8 +70,26 @@ class AllPanels(QWidget):
             if panels is not None:
                 panels.turn_to(name)
 
+        changed, offered = self.controller.state_changed, False
+
+        def offer(new: ViewState, old: ViewState) -> None:
+            nonlocal offered
+            panels = me()
+            if panels is not None and new.projection is not None and not offered:
+                offered = True
+                panels._offer_gallery()
+
         signal.connect(relay)
-        self.destroyed.connect(lambda *_: signal.disconnect(relay))
+        changed.connect(offer)
+        when_gone(self, lambda: signal.disconnect(relay))
+        when_gone(self, lambda: changed.disconnect(offer))
+
+    def _offer_gallery(self) -> None:
+        """Open the gallery where there is room for it."""
+        window, state = self.window(), self.controller.state
+        roomy = window.width() >= ROOMY_PX[0] and window.height() >= ROOMY_PX[1]
+        if roomy and state.project is not None and state.project.has_images:
+            self.controller.panel_wanted.emit("gallery")
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
         """Return the preferred size."""

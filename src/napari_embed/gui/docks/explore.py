@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.live_card import LiveCard
 from napari_embed.gui.docks.panel import Panel
@@ -175,6 +176,12 @@ class ExplorePanel(Panel):
         card.body.addLayout(actions)
         card.body.addLayout(self._build_history())
         self.pager = Pager()
+        self.pager.gallery_wanted.connect(
+            lambda: self.controller.panel_wanted.emit("gallery")
+        )
+        self.pager.hover_wanted.connect(self.session.show_hover)
+        self.pager.hover_box.setChecked(self.session.hover_shown)
+        self.session.hover_changed.connect(self.pager.hover_box.setChecked)
         layout = self.pager.layout()
         if layout is not None:
             layout.setContentsMargins(0, 0, 0, 0)
@@ -228,9 +235,9 @@ class ExplorePanel(Panel):
         me = weakref.ref(self)
         selection = self.controller.selection_changed
         selection.connect(count)
-        self.destroyed.connect(lambda *_: selection.disconnect(count))
+        when_gone(self, lambda: selection.disconnect(count))
         map_view.link_changed.connect(relink)
-        self.destroyed.connect(lambda *_: map_view.link_changed.disconnect(relink))
+        when_gone(self, lambda: map_view.link_changed.disconnect(relink))
         relink()
 
     def set_colors(self, colors: Colors) -> None:

@@ -11,7 +11,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SheetGeometry", "compose_sheet", "fit_thumbnails", "is_grey", "plan_sheet"]
+__all__ = [
+    "SheetGeometry",
+    "compose_sheet",
+    "fit_thumbnails",
+    "fit_values",
+    "is_grey",
+    "plan_sheet",
+]
 
 # Columns of the offered page sizes, so that a page stands upright beside the cloud.
 COLUMNS = {12: 3, 32: 4, 100: 7}
@@ -184,6 +191,32 @@ def fit_thumbnails(
     if (height * down, width * right) == cell and min(down, right) >= 1:
         return thumbnails.repeat(down, axis=1).repeat(right, axis=2)
     return np.stack([_shrink(image, cell) for image in thumbnails])
+
+
+def fit_values(
+    values: NDArray[np.generic], side: int, *, background: float
+) -> NDArray[np.generic]:
+    """Return pictures (m, h, w) of any number type in squares (m, side, side).
+
+    They keep type and proportions, and are averaged where they shrink; ``background``
+    fills the rest.
+    """
+    count, height, width = values.shape
+    if (height, width) == (side, side):
+        return values
+    scale = side / max(height, width)
+    size = max(1, round(height * scale)), max(1, round(width * scale))
+    squares = np.full((count, side, side), background, dtype=values.dtype)
+    top, left = (side - size[0]) // 2, (side - size[1]) // 2
+    place = np.s_[top : top + size[0], left : left + size[1]]
+    for square, picture in zip(squares, values, strict=True):
+        if scale < 1:
+            square[place] = _shrink(picture, size)
+        else:
+            rows = np.arange(size[0]) * height // size[0]
+            columns = np.arange(size[1]) * width // size[1]
+            square[place] = picture[np.ix_(rows, columns)]
+    return squares
 
 
 def compose_sheet(

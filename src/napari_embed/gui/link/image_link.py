@@ -13,17 +13,22 @@ from qtpy.QtCore import QObject
 from qtpy.QtCore import Signal as QtSignal
 
 from napari_embed.gui.link.anchor import read_view, world_at
+from napari_embed.gui.link.look import Look
 from napari_embed.gui.link.paging import Order, Paging
+from napari_embed.gui.link.pictures import PictureStore
 from napari_embed.gui.link.pointer import SheetPointer
 from napari_embed.gui.link.reader import PageReader, PageResult, ReadThumbnails
 from napari_embed.gui.link.sheet_layer import ContactSheet
 from napari_embed.gui.link.sheet_on_canvas import SheetOnCanvas, camera_of
+from napari_embed.gui.link.stack import go_to_image
+from napari_embed.gui.points.geometry import project
 
 __all__ = ["ImageLink"]
 
 log = logging.getLogger(__name__)
 LONGEST_CAPTION = 200
 MOST_TO_FIT = 200_000
+EDGE = 12.0  # canvas pixels; a point nearer to the edge counts as hidden
 KEYS = ("n", "Shift-N")
 Captions = Callable[[NDArray[np.int64]], Sequence[str]]
 
@@ -32,6 +37,7 @@ class _Bridge(QObject):
     """Carries results from the reader's thread to the thread of the window."""
 
     arrived = QtSignal(object)
+    pictures = QtSignal(object)
 
 
 class ImageLink:
@@ -46,7 +52,8 @@ class ImageLink:
         napari's ``data``.
     read_thumbnails
         (m,) ids to (m, h, w), (m, h, w, 1) or (m, h, w, 3) thumbnails; called in a
-        thread, may raise.
+        thread, may raise. It may have ``sources``, (m,) ids to m paths, and
+        ``value_range``, limits and extremes of numbers of one channel.
     captions
         (m,) ids to m short texts for the status bar. Plain text.
     page_size
@@ -59,7 +66,10 @@ class ImageLink:
     -----
     Signals (psygnal): ``changed()`` whenever ids, page, order or message change;
     ``page_shown(ids)`` when pictures are on the canvas; ``image_clicked(id)``,
-    ``image_opened(id)`` (double-click), ``image_hovered(id or -1)``.
+    ``image_opened(id)`` (double-click on a picture or a point), ``image_hovered(id or
+    -1)``; ``pictures_arrived(ids)`` when `pictures` has more; ``browse_changed()`` when
+    `browse_ids` are others; ``look_changed()`` when contrast or colours of the page
+    are others, or the colours of the classes.
     """
 
     changed = Signal()
@@ -67,6 +77,9 @@ class ImageLink:
     image_clicked = Signal(int)
     image_opened = Signal(int)
     image_hovered = Signal(int)
+    pictures_arrived = Signal(object)
+    browse_changed = Signal()
+    look_changed = Signal()
 
     def __init__(
         self,
@@ -80,11 +93,14 @@ class ImageLink:
     ):
         self.viewer = viewer
         self.points_layer = points_layer
+        self.read_thumbnails = read_thumbnails
         self.paging = Paging(page_size=page_size)
         self._captions = captions
         self._centre = centre
         self._codes: NDArray[np.integer] | None = None
         self._palette = np.zeros((0, 4), dtype=np.float32)
+        self._names: tuple[str, ...] = ()
+        self._all: NDArray[np.int64] | None = None
         self._error = ""
         self._loading = False
         self._hovered = -1
@@ -92,8 +108,20 @@ class ImageLink:
         self._closed = False
         self._bridge = _Bridge()
         self._bridge.arrived.connect(self._on_page)
+        self._bridge.pictures.connect(self._on_pictures)
         self._reader = PageReader(read_thumbnails, self._bridge.arrived.emit)
-        self._sheet = SheetOnCanvas(viewer, self._class_colors, self._bridge)
+        self.pictures = PictureStore(
+            read_thumbnails,
+            self._bridge.pictures.emit,
+            sources=getattr(read_thumbnails, "sources", None),
+        )
+        self._sheet = SheetOnCanvas(
+            viewer,
+            self.class_colors,
+            self._bridge,
+            on_look=self.look_changed.emit,
+            value_range=lambda: getattr(read_thumbnails, "value_range", None),
+        )
         self._pointer = SheetPointer(
             viewer,
             picture_at=self._sheet.picture_at,
@@ -101,8 +129,11 @@ class ImageLink:
             on_hover=self._on_hover,
             on_click=self._on_click,
             on_double_click=self._on_double_click,
+            on_double_click_beside=self._on_double_click_beside,
         )
         points_layer.signals.selection_changed.connect(self._on_selection)
+        points_layer.signals.visibility_changed.connect(self._on_visibility)
+        points_layer.signals.clicked.connect(self._on_point_clicked)
         viewer.events.status.connect(self._on_status)
         viewer.layers.events.removed.connect(self._on_layer_removed)
         for key, step in zip(KEYS, (self.next, self.prev), strict=True):
@@ -149,14 +180,23 @@ class ImageLink:
 
     @property
     def order(self) -> Order:
-        """Order of the pictures: "item" (as given), "random" or "label"."""
+        """Order of the pictures: "item" (as given), "random", "label" or "given"."""
         return self.paging.order
 
     @order.setter
     def order(self, order: Order) -> None:
         if order != self.paging.order:
             self.paging.set_order(order)
-            self._request()
+            self._reordered()
+
+    def set_sequence(self, sequence: NDArray[np.integer], title: str) -> None:
+        """Order the pictures as in ``sequence``, a permutation of all ids."""
+        self.paging.set_sequence(sequence, title)
+        self._reordered()
+
+    def _reordered(self) -> None:
+        self._request()
+        self._browse_again()
 
     @property
     def message(self) -> str:
@@ -177,9 +217,42 @@ class ImageLink:
         """Show these items, in the order given, from the first page."""
         self.paging.set_ids(ids)
         self._request()
+        self._browse_again()
+
+    # All pictures
+
+    @property
+    def browse_ids(self) -> NDArray[np.int64]:
+        """(m,) ids to browse: the selected ones, or all visible when none is."""
+        if len(self.paging):
+            return self.paging.ids
+        if self._all is None:
+            layer = self.points_layer
+            if layer.pickable is None:
+                ids = np.arange(layer.n_items, dtype=np.int64)
+            else:
+                ids = np.flatnonzero(layer.pickable)
+            self._all = self.paging.arrange(ids)
+        return self._all
+
+    def _browse_again(self) -> None:
+        self._all = None
+        self.browse_changed.emit()
+
+    def _on_visibility(self) -> None:
+        if not len(self.paging):
+            self._browse_again()
+
+    @property
+    def look(self) -> Look:
+        """How grey pictures are shown: contrast limits and colours of the page."""
+        return self._sheet.look()
 
     def set_categories(
-        self, codes: NDArray[np.integer] | None, palette: ArrayLike = ()
+        self,
+        codes: NDArray[np.integer] | None,
+        palette: ArrayLike = (),
+        names: Sequence[str] = (),
     ) -> None:
         """Colour the frames by class, and use the class for the order "label".
 
@@ -189,15 +262,26 @@ class ImageLink:
             (n,) class per item, indexed by id; -1 is missing. None for no classes.
         palette
             (m, 3 or 4) colours in 0..1.
+        names
+            What the m classes are called.
         """
+        self._names = tuple(names)
         self._codes = None if codes is None else np.asarray(codes)
         self._palette = np.asarray(palette, dtype=np.float32).reshape(
             -1, 4 if not np.size(palette) else np.shape(palette)[-1]
         )
         self.paging.set_codes(self._codes)
         if self.paging.order == "label":
-            self._request()
+            self._reordered()
         self._sheet.recolor()
+        self.look_changed.emit()
+
+    def class_name(self, item: int) -> str:
+        """Return the name of an item's class, or ""."""
+        if self._codes is None or not 0 <= item < len(self._codes):
+            return ""
+        code = int(self._codes[item])
+        return self._names[code] if 0 <= code < len(self._names) else ""
 
     def set_captions(self, captions: Captions | None) -> None:
         """Replace the texts of the status bar."""
@@ -206,7 +290,9 @@ class ImageLink:
     def thumbnails_changed(self) -> None:
         """Read the page again, because the thumbnails behind it changed."""
         self._reader.clear_cache()
+        self.pictures.clear()
         self._request()
+        self._browse_again()
 
     def first(self) -> None:
         """Go to the first page."""
@@ -283,7 +369,10 @@ class ImageLink:
         if self._closed:
             return
         self._closed = True
-        self.points_layer.signals.selection_changed.disconnect(self._on_selection)
+        signals = self.points_layer.signals
+        signals.selection_changed.disconnect(self._on_selection)
+        signals.visibility_changed.disconnect(self._on_visibility)
+        signals.clicked.disconnect(self._on_point_clicked)
         self.viewer.events.status.disconnect(self._on_status)
         self.viewer.layers.events.removed.disconnect(self._on_layer_removed)
         for key in KEYS:
@@ -291,9 +380,10 @@ class ImageLink:
         self._on_hover(None)
         self._pointer.close()
         self._sheet.close()
-        if not self._reader.close():
+        if not (self._reader.close() and self.pictures.close()):
             log.warning("a read of thumbnails is stuck; its thread ends with it")
         self._bridge.arrived.disconnect(self._on_page)
+        self._bridge.pictures.disconnect(self._on_pictures)
         self._bridge.deleteLater()
 
     # From points to pictures
@@ -333,11 +423,15 @@ class ImageLink:
             self.page_shown.emit(result.ids)
         self.changed.emit()
 
+    def _on_pictures(self, ids: NDArray[np.int64]) -> None:
+        if not self._closed:
+            self.pictures_arrived.emit(ids)
+
     def _show_nothing(self) -> None:
         self._on_hover(None)
         self._sheet.hide()
 
-    def _class_colors(
+    def class_colors(
         self, ids: NDArray[np.int64]
     ) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
         """Return which ids have a coloured class, and the (k, 3) colours of these."""
@@ -381,19 +475,57 @@ class ImageLink:
 
     def _on_click(self, picture: int) -> None:
         item = int(self._sheet.ids[picture])
-        (self._centre or self._centre_point)(item)
-        self.points_layer.pulse(item)
+        self.show_point(item)
         self.image_clicked.emit(item)
+
+    def show_point(self, item: int, *, centre: str = "always") -> bool:
+        """Pulse the point of an item; return False if it has no place on the map.
+
+        ``centre`` "always" moves it to the middle, "if hidden" only when it is not on
+        the free part of the canvas. Where the source array is a layer of the viewer,
+        its slider goes to the item.
+        """
+        self._on_point_clicked(item)
+        data = self.points_layer.data
+        if not 0 <= item < len(data) or not np.all(np.isfinite(data[item])):
+            return False
+        if centre == "always" or not self._in_sight(item):
+            (self._centre or self._centre_point)(item)
+        self.points_layer.pulse(item)
+        return True
+
+    def _on_point_clicked(self, item: int) -> None:
+        go_to_image(self.viewer, self.points_layer.n_items, item)
+
+    def _in_sight(self, item: int) -> bool:
+        """Return whether the point of an item is on the free part of the canvas."""
+        matrix = self.points_layer.canvas_matrix()
+        if matrix is None:
+            return False
+        row = np.asarray(self.points_layer.data[item : item + 1], dtype=float)
+        x, y, _ = (float(v[0]) for v in project(row[:, ::-1], matrix))
+        view = read_view(self.viewer)
+        height, width = view.size
+        free = width - self._sheet.taken_width(view)
+        return EDGE < x < free - EDGE and EDGE < y < height - EDGE
 
     def _on_double_click(self, picture: int) -> None:
         self.image_opened.emit(int(self._sheet.ids[picture]))
 
+    def _on_double_click_beside(self, position: Sequence[float]) -> bool:
+        """Open the image of the point under the cursor; return whether there is one."""
+        layer = self.points_layer
+        if not layer.visible:
+            return False
+        item = int(layer.pick((position[0], position[1])))
+        if item >= 0:
+            self.image_opened.emit(item)
+        return item >= 0
+
     def _centre_point(self, item: int) -> None:
         """Move the camera so that the point is in the middle of the free canvas."""
-        data = self.points_layer.data
-        if not 0 <= item < len(data) or not np.all(np.isfinite(data[item])):
-            return
         view = read_view(self.viewer)
+        data = self.points_layer.data
         world = np.asarray(self.points_layer.data_to_world(data[item]))[-3:]
         height, width = view.size
         # Where the middle of the free part now is, relative to the camera's centre.

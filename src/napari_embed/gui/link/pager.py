@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QSignalBlocker, QSize, Qt
+from qtpy.QtCore import QSignalBlocker, QSize, Qt, Signal
 from qtpy.QtGui import QKeySequence
 from qtpy.QtWidgets import (
+    QCheckBox,
     QComboBox,
     QGridLayout,
     QHBoxLayout,
@@ -44,6 +45,9 @@ class Pager(QWidget):
         The image link, or None until `set_link` is called.
     """
 
+    gallery_wanted = Signal()
+    hover_wanted = Signal(bool)
+
     def __init__(self, link: Any = None, parent: QWidget | None = None):
         super().__init__(parent)
         self._link: Any = None
@@ -75,6 +79,12 @@ class Pager(QWidget):
                 QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
             )
             box.setMinimumContentsLength(10)
+        self.gallery_button = self._button("Gallery", "Open the gallery: scroll, sort")
+        self.gallery_button.clicked.connect(lambda _=False: self.gallery_wanted.emit())
+        self.hover_box = QCheckBox("Show the picture at the cursor", self)
+        self.hover_box.setToolTip("Picture, class and file of the point you are on")
+        self.hover_box.setChecked(True)
+        self.hover_box.toggled.connect(self.hover_wanted)
         self.fit_button = self._button("Fit", "Fit the points in beside the images")
         self.fit_button.clicked.connect(lambda: self._link and self._link.fit_view())
         self._lay_out()
@@ -115,15 +125,17 @@ class Pager(QWidget):
         for box in (self.size_box, self.order_box):
             box.setEnabled(link is not None)
         if link is not None:
-            self._choose(self.size_box, link.page_size)
-            self._choose(self.order_box, link.order)
+            self._choose(self.size_box, link.page_size, f"{link.page_size} per page")
+            self._choose(self.order_box, link.order, link.paging.title)
 
-    def _choose(self, box: QComboBox, value: Any) -> None:
-        index = box.findData(value)
-        if index < 0:
-            box.addItem(f"{value} per page", value)
-            index = box.count() - 1
+    def _choose(self, box: QComboBox, value: Any, words: str) -> None:
         with QSignalBlocker(box):
+            index = box.findData(value)
+            if index < 0:
+                box.addItem(words, value)
+                index = box.count() - 1
+            elif value == "given":
+                box.setItemText(index, words)
             box.setCurrentIndex(index)
 
     def _button(self, sign: str, words: str) -> QToolButton:
@@ -153,10 +165,14 @@ class Pager(QWidget):
         grid = QGridLayout(self)
         grid.setContentsMargins(6, 6, 6, 6)
         grid.setSpacing(4)
-        grid.addWidget(self.label, 0, 0, 1, 2)
+        top = QHBoxLayout()
+        top.addWidget(self.label, 1)
+        top.addWidget(self.gallery_button)
+        grid.addLayout(top, 0, 0, 1, 2)
         grid.addLayout(row, 1, 0, 1, 2)
         grid.addWidget(self.size_box, 2, 0)
         grid.addWidget(self.order_box, 2, 1)
+        grid.addWidget(self.hover_box, 3, 0, 1, 2)
 
     def _go(self, step: str) -> None:
         if self._link is not None:

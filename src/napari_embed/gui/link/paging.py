@@ -12,8 +12,9 @@ from napari_embed.errors import InputError
 __all__ = ["EMPTY_SENTENCE", "ORDERS", "PAGE_SIZES", "Order", "Paging"]
 
 PAGE_SIZES = (12, 32, 100)
-Order = Literal["item", "random", "label"]
-ORDERS: tuple[Order, ...] = get_args(Order)
+Order = Literal["item", "random", "label", "given"]
+ORDERS: tuple[Order, ...] = ("item", "random", "label")
+"""What is always offered; "given" comes with a sequence."""
 EMPTY_SENTENCE = "Select points to see their images"
 
 
@@ -28,6 +29,8 @@ class Paging:
         self._ids = self._given
         self._codes: NDArray[np.integer] | None = None
         self._order: Order = "item"
+        self._sequence = self._given
+        self._title = ""
         self._random_state = random_state
         self._page = 0
         self._page_size = page_size
@@ -54,6 +57,11 @@ class Paging:
     def order(self) -> Order:
         """How the ids are ordered."""
         return self._order
+
+    @property
+    def title(self) -> str:
+        """What the order "given" is called: "score, smallest first"."""
+        return self._title
 
     @property
     def n_pages(self) -> int:
@@ -104,12 +112,23 @@ class Paging:
             self._sort()
 
     def set_order(self, order: Order) -> None:
-        """Order by "item" (as given), "random" or "label", and go to the first page."""
-        if order not in ORDERS:
+        """Order by "item" (as given), "random" or "label", and go to the first page.
+
+        "given" is the order of the last `set_sequence`.
+        """
+        if order not in get_args(Order):
             raise InputError(f"no order {order!r}; choose one of {', '.join(ORDERS)}")
         self._order = order
         self._page = 0
         self._sort()
+
+    def set_sequence(self, sequence: NDArray[np.integer], title: str) -> None:
+        """Order as in ``sequence``, a permutation of all n ids; go to the first page.
+
+        ``title`` says in words what order it is.
+        """
+        self._sequence, self._title = np.asarray(sequence), title
+        self.set_order("given")
 
     def set_page_size(self, page_size: int) -> None:
         """Change the page size; the first picture of the page stays on the page."""
@@ -124,19 +143,30 @@ class Paging:
         self._page = int(min(max(page, 0), max(self.n_pages - 1, 0)))
 
     def _sort(self) -> None:
+        self._ids = self.arrange(self._given)
+
+    def arrange(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return other ids in the present order; each id may occur once."""
         if self._order == "random":
             rng = np.random.default_rng(self._random_state)
-            self._ids = rng.permutation(self._given)
-        elif self._order == "label" and self._codes is not None:
-            self._ids = self._given[np.argsort(self._label_ranks(), kind="stable")]
-        else:
-            self._ids = self._given
+            return rng.permutation(ids)
+        if self._order == "label" and self._codes is not None:
+            return ids[np.argsort(self._label_ranks(ids), kind="stable")]
+        if self._order == "given" and len(self._sequence):
+            # Linear in all n, where sorting a large selection would take ten times
+            # as long.
+            wanted = np.zeros(len(self._sequence), dtype=bool)
+            known = ids[ids < len(wanted)]
+            wanted[known] = True
+            first = self._sequence[wanted[self._sequence]].astype(np.int64)
+            return np.append(first, ids[ids >= len(wanted)])
+        return ids
 
-    def _label_ranks(self) -> NDArray[np.int64]:
+    def _label_ranks(self, ids: NDArray[np.int64]) -> NDArray[np.int64]:
         """Return the class per id, unknown ones last."""
         assert self._codes is not None
         last = np.iinfo(np.int64).max
-        known = (self._given >= 0) & (self._given < len(self._codes))
-        ranks = np.full(len(self._given), last, dtype=np.int64)
-        ranks[known] = self._codes[self._given[known]]
+        known = (ids >= 0) & (ids < len(self._codes))
+        ranks = np.full(len(ids), last, dtype=np.int64)
+        ranks[known] = self._codes[ids[known]]
         return np.where(ranks < 0, last, ranks)

@@ -27,6 +27,9 @@ class SheetPointer:
         Whether the page covers a canvas position.
     on_hover, on_click, on_double_click
         Called with the picture (hover: or None).
+    on_double_click_beside
+        Called with a canvas position beside the page; returns whether the double-click
+        is dealt with.
     """
 
     def __init__(
@@ -38,6 +41,7 @@ class SheetPointer:
         on_hover: Callable[[int | None], None],
         on_click: Callable[[int], None],
         on_double_click: Callable[[int], None],
+        on_double_click_beside: Callable[[Any], bool] = lambda position: False,
     ):
         self._viewer = viewer
         self._picture_at = picture_at
@@ -45,6 +49,7 @@ class SheetPointer:
         self._on_hover = on_hover
         self._on_click = on_click
         self._on_double_click = on_double_click
+        self._on_double_click_beside = on_double_click_beside
         # napari keeps callbacks by identity, and a bound method is new on each access.
         self._drag = self._drag_on_page
         self._move = self._move_over_page
@@ -108,13 +113,14 @@ class SheetPointer:
         return restore
 
     def _double_click_on_page(self, viewer: Any, event: Any) -> None:
-        if not self._covers(event.pos):
+        on_page = self._covers(event.pos)
+        if not on_page and not self._on_double_click_beside(event.pos):
             return
         event.handled = True
         # napari's own double-click would zoom; it comes later in this very list.
         rest = _without(viewer.mouse_double_click_callbacks, keep=self._double)
-        picture = self._picture_at(event.pos)
         _later(lambda: viewer.mouse_double_click_callbacks.extend(rest))
+        picture = self._picture_at(event.pos) if on_page else None
         if picture is not None:
             self._on_double_click(picture)
 

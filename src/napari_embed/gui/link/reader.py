@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["PageReader", "PageResult"]
+__all__ = ["PageReader", "PageResult", "ReadThumbnails", "thumbnails_problem"]
 
 log = logging.getLogger(__name__)
 ReadThumbnails = Callable[[NDArray[np.int64]], NDArray[np.generic]]
@@ -140,7 +140,7 @@ class PageReader:
             reason = str(error).strip() or type(error).__name__
             log.warning("reading %d thumbnails failed: %s", len(ids), reason)
             return PageResult(generation, ids, None, reason)
-        problem = _problem(page, len(ids))
+        problem = thumbnails_problem(page, len(ids))
         if problem:
             return PageResult(generation, ids, None, problem)
         self._remember(key, page)
@@ -154,7 +154,7 @@ class PageReader:
                 self._cached -= self._cache.popitem(last=False)[1].nbytes
 
 
-def _problem(page: NDArray[np.generic], count: int) -> str:
+def thumbnails_problem(page: NDArray[np.generic], count: int) -> str:
     """Return what is wrong with thumbnails of ``count`` items, or ""."""
     right = page.ndim == 3 or (page.ndim == 4 and page.shape[-1] in (1, 3))
     if right and len(page) == count and page.dtype.kind in "uif" and page.size:

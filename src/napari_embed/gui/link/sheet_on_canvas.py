@@ -13,6 +13,7 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_embed.gui.link.anchor import ScreenPlace, View, read_view
 from napari_embed.gui.link.contact_sheet import compose_sheet, is_grey, plan_sheet
+from napari_embed.gui.link.look import Look, full_range, look_of_layer
 from napari_embed.gui.link.registry import register
 from napari_embed.gui.link.sheet_layer import ContactSheet, SheetDecoration
 
@@ -50,10 +51,24 @@ class SheetOnCanvas:
         (m,) ids to a mask of those with a class and the (k, 3) colours of these.
     parent
         Owner of the timer.
+    on_look
+        Called when contrast or colours of the page changed.
+    value_range
+        Returns limits and extremes of pictures of one channel, None if not known.
     """
 
-    def __init__(self, viewer: Any, class_colors: ClassColors, parent: QObject):
+    def __init__(
+        self,
+        viewer: Any,
+        class_colors: ClassColors,
+        parent: QObject,
+        *,
+        on_look: Callable[[], None] | None = None,
+        value_range: Callable[[], Any] = lambda: None,
+    ):
         register()
+        self._value_range = value_range
+        self._on_look = on_look
         self._viewer = viewer
         self._class_colors = class_colors
         self._rgb = False
@@ -111,6 +126,17 @@ class SheetOnCanvas:
         self.ids = np.zeros(0, dtype=np.int64)
         self._thumbnails = None
         self._set_visible(False)
+
+    def look(self) -> Look:
+        """Return contrast limits and colours of the page; of colour pages none."""
+        known = self._value_range()
+        if self.layer is None and known is not None:
+            return Look(known.limits)
+        return look_of_layer(self.layer)
+
+    def _look_changed(self, event: Any = None) -> None:
+        if self._on_look is not None and not self._closed:
+            self._on_look()
 
     def hover(self, picture: int | None) -> None:
         """Mark the picture under the cursor."""
@@ -236,7 +262,7 @@ class SheetOnCanvas:
 
     def _on_layer_removed(self, event: Any) -> None:
         if event.value is self.layer and not self._ours:
-            self.layer.events.visible.disconnect(self._on_visible)
+            self._follow(self.layer, follow=False)
             self.layer = None
             self.hide()
 
@@ -285,7 +311,11 @@ class SheetOnCanvas:
     def _add_layer(
         self, page: NDArray[np.generic], decoration: SheetDecoration
     ) -> None:
-        grey = {"colormap": "gray", "contrast_limits": _limits(page)}
+        known = None if page.dtype == np.uint8 else self._value_range()
+        grey = {"colormap": "gray", "contrast_limits": full_range(page)}
+        if known is not None:
+            # Of all images, so that every page is shown alike.
+            grey["contrast_limits"] = known.limits
         layer = ContactSheet(
             page,
             rgb=self._rgb,
@@ -295,11 +325,14 @@ class SheetOnCanvas:
             interpolation3d="nearest",
             **({} if self._rgb else grey),
         )
+        if known is not None and not self._rgb:
+            layer.contrast_limits_range = known.extremes
+            layer.contrast_limits = known.limits
         layer.decoration = decoration
         selection = self._viewer.layers.selection
         active, selected = selection.active, set(selection)
         self.layer = layer
-        layer.events.visible.connect(self._on_visible)
+        self._follow(layer)
         if not hasattr(self._viewer, "canvas"):
             # napari before 0.9 does not tell of a new size; our drawing does.
             layer.events.resized.connect(self._on_canvas)
@@ -309,14 +342,23 @@ class SheetOnCanvas:
             selection.clear()
             selection.update(selected)
             selection.active = active
+        self._look_changed()
 
     def _remove_layer(self) -> None:
         layer, self.layer = self.layer, None
         if layer is None:
             return
-        layer.events.visible.disconnect(self._on_visible)
+        self._follow(layer, follow=False)
         if layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
+
+    def _follow(self, layer: ContactSheet, *, follow: bool = True) -> None:
+        events = layer.events
+        looks = (events.contrast_limits, events.colormap, events.gamma)
+        for emitter in looks:
+            (emitter.connect if follow else emitter.disconnect)(self._look_changed)
+        visible = events.visible
+        (visible.connect if follow else visible.disconnect)(self._on_visible)
 
     def _set_visible(self, visible: bool) -> None:
         if self.layer is not None and self.layer.visible != visible:
@@ -359,18 +401,7 @@ def _as_rgb(thumbnails: NDArray[np.generic]) -> NDArray[np.generic]:
     if thumbnails.ndim == 3:
         thumbnails = thumbnails[..., None]
     if thumbnails.dtype != np.uint8:
-        low, high = _limits(thumbnails)
+        low, high = full_range(thumbnails)
         scaled = (thumbnails.astype(np.float64) - low) * (255 / (high - low))
         thumbnails = np.clip(scaled, 0, 255).astype(np.uint8)
     return thumbnails if thumbnails.shape[-1] == 3 else thumbnails.repeat(3, axis=-1)
-
-
-def _limits(values: NDArray[np.generic]) -> tuple[float, float]:
-    """Return contrast limits: the whole range of uint8, else of the values."""
-    if values.dtype == np.uint8:
-        return 0.0, 255.0
-    finite = values[np.isfinite(values)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = float(finite.min()), float(finite.max())
-    return (low, high) if high > low else (low, low + 1.0)
