@@ -149,6 +149,15 @@ class Scene:
             self.need(lambda: len(session.map.link.shown_ids) > 0)
         return corners
 
+    def point_at(self, item: int) -> None:
+        """Move the cursor to the point of an item."""
+        from qtpy.QtCore import QPoint
+        from qtpy.QtGui import QCursor
+
+        middle = self.viewer.window._qt_window.centralWidget()
+        x, y = (int(v) for v in self.seen()[item])
+        QCursor.setPos(middle.mapToGlobal(QPoint(x, y)))
+
     def close(self) -> None:
         """Close the window."""
         from napari_embed.gui.session import close_session
@@ -251,6 +260,36 @@ def legend(scene: Scene) -> None:
         scene.picture(f"legend-{theme}.png", settle_s=2.0)
 
 
+def gallery(out: Path, project: Path, label: str) -> None:
+    """Show the gallery, an image at full size and the picture at the cursor."""
+    for theme, size, file in (
+        ("dark", LARGE, "gallery.png"),
+        ("light", SMALL, "gallery-small.png"),
+    ):
+        scene = Scene(out, theme=theme, size=size)
+        scene.show_map(project, "tsne-3d")
+        scene.panels.turn_to("explore")
+        scene.turn((0.0, 0.0, 60.0))
+        scene.lasso(label, share=True)
+        session = scene.panels.session
+        session.map.link.order = "random"
+        scene.controller.panel_wanted.emit("gallery")
+        scene.wait(1.0)
+        if size == LARGE:
+            scene.need(lambda session=session: not session.map.link.loading)
+            session.open_image(int(session.map.link.shown_ids[4]))
+            scene.wait(2.0)
+            scene.point_at(int(session.map.link.ids[20]))
+            scene.wait(1.5)
+            # As it is: waiting for the picture would take the cursor's card away.
+            path = str(out / file)
+            scene.viewer.window.screenshot(path, canvas_only=False, flash=False)
+            sys.stdout.write(f"{path}\n")
+        else:
+            scene.picture(file, settle_s=3.0)
+        scene.close()
+
+
 def million(out: Path, project: Path) -> None:
     """Lasso in a million points in 3D, counted again by brute force."""
     scene = Scene(out, theme="dark", size=SMALL)
@@ -348,6 +387,7 @@ def main() -> None:
         os.environ["NAPARI_EMBED_DATA"] = str(Path(folder) / "data")
         if wish.cifar:
             finished(wish.out, wish.cifar, "truck", "cifar10-3d.png")
+            gallery(wish.out, wish.cifar, "ship")
         if wish.fashion:
             finished(wish.out, wish.fashion, "8", "fashion10k-3d.png")
         if wish.million:
