@@ -412,6 +412,18 @@ def test_a_map_ended_by_hand_can_be_started_again(tmp_path: Path) -> None:
     assert card.summary == "tsne-3d: KL 1.50 after 90 iterations, ended by hand"
 
 
+def test_a_chunk_left_in_the_middle_is_gone_on_with(tmp_path: Path) -> None:
+    desk = Desk(tmp_path, stages=[
+        stage_entry("embeddings/descriptor", state="partial", done=0, total=3),
+        stage_entry("pieces/descriptor", state="partial", info={"rows": 384}),
+    ])  # fmt: skip
+    desk.controller.open_path(desk.path)
+    card = desk.state.stage("embed")
+    n = desk.controller.snapshot.info.n_items
+    assert card.status == "partial"
+    assert card.summary == f"384 of {n} items done; Start goes on from there"
+
+
 def test_the_first_encoders_map_stays_done_beside_a_second_encoder(
     tmp_path: Path,
 ) -> None:

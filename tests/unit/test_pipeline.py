@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.engine import chunks, embedding, layout, pipeline
+from napari_embed.engine import chunks, embedding, layout, pieces, pipeline
 from napari_embed.engine.progress import JobControl, Progress
 from napari_embed.errors import IncompleteStageError, InputError, JobCancelled
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -146,8 +146,11 @@ def test_a_cancelled_run_goes_on_and_ends_the_same(
         done = project.stage_info("embeddings/mean").chunks_done
         assert done == stop_at // CHUNK
         assert project.stage_info("embeddings/mean").state == "partial"
+        # Of the chunk that was open, the finished pieces are kept.
+        kept = project.stage_info("pieces/mean").info.get("rows", 0)
+        assert kept == -(-(stop_at - done * CHUNK) // 16) * 16
         result = pipeline.run_embed(project, params, JobControl())
-        assert result.n_done_now == N - done * CHUNK
+        assert result.n_done_now == N - done * CHUNK - kept
         assert project.embeddings("mean")[:].tobytes() == whole.tobytes()
         assert (project.read_thumbnails(np.arange(N)) == pictures).all()
     assert [e.fits for e in made] == [1, 0]  # what it learned was kept
@@ -166,6 +169,73 @@ def broken_folder(tmp_path: Path, rng: np.random.Generator) -> Path:
     cut = (folder / "020.png").read_bytes()
     (folder / "020.png").write_bytes(cut[: len(cut) // 2])
     return folder
+
+
+@pytest.mark.parametrize("damage", ["", "flipped", "other encoder", "retry"])
+def test_a_run_cancelled_inside_the_first_chunk_keeps_its_pieces(
+    tmp_path: Path,
+    images: Path,
+    encoder: MeanEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+    damage: str,
+) -> None:
+    monkeypatch.setattr(chunks, "PIECE_IMAGES", 16)
+    pixels = np.load(images)
+    pixels[5] = 255  # what the encoder cannot stand
+    np.save(images, pixels)
+    params = EmbedParams(encoder="mean")
+    with make(tmp_path / "whole.embed", images) as whole:
+        pipeline.run_embed(whole, params, JobControl())
+        expected = whole.embeddings("mean")[:]
+        small = whole.read_thumbnails(range(N))
+        reasons = whole.errors()
+    with make(tmp_path / "a.embed", images) as project:
+        with pytest.raises(JobCancelled):
+            pipeline.run_embed(project, params, StopAt(40))
+        assert project.stage_info("embeddings/mean").chunks_done == 0
+        kept = project.stage_info("pieces/mean")
+        assert kept.info == {"chunk": 0, "rows": 48}
+        assert project.verify() == []
+        with pytest.raises(JobCancelled):  # further on, still in that chunk
+            pipeline.run_embed(project, params, StopAt(48))
+        assert project.stage_info("pieces/mean").info["rows"] == 48
+        path = next((project.path / "pieces").glob("mean.*"))
+        if damage == "flipped":
+            path.write_bytes(path.read_bytes()[:-1] + b"x")
+        elif damage == "other encoder":
+            encoder.fingerprint = "b" * 16
+        before = encoder.encoded
+        pipeline.run_embed(
+            project, params, JobControl(), retry_failed=damage == "retry"
+        )
+        assert encoder.encoded - before == (N if damage else N - 48)
+        np.testing.assert_array_equal(project.embeddings("mean")[:], expected)
+        np.testing.assert_array_equal(project.read_thumbnails(range(N)), small)
+        assert project.errors().equals(reasons)
+        assert not (project.path / "pieces").exists()
+        assert project.stage_info("pieces/mean").state == "missing"
+
+
+def test_a_slow_chunk_is_kept_now_and_then(
+    tmp_path: Path,
+    images: Path,
+    encoder: MeanEncoder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chunks, "PIECE_IMAGES", 16)
+    monkeypatch.setattr(pieces, "EVERY_S", 0.0)
+    seen: list[int] = []
+    write = Project.write_checkpoint
+
+    def watched(self: Project, name: str, arrays: Any, **facts: Any) -> None:
+        write(self, name, arrays, **facts)
+        seen.append(facts["info"]["rows"])
+
+    monkeypatch.setattr(Project, "write_checkpoint", watched)
+    with make(tmp_path / "a.embed", images) as project:
+        pipeline.run_embed(project, EmbedParams(encoder="mean"), JobControl())
+        assert seen == [16, 32, 48] * 4 + [16, 32]
+        assert project.stage_info("pieces/mean").state == "missing"
 
 
 def test_bad_images_are_listed_and_stop_nothing(

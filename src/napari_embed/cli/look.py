@@ -76,6 +76,8 @@ def _stage_line(stage: dict[str, Any]) -> str:
     info = stage["info"]
     if stage["key"].startswith("checkpoints/") and stage["state"] == "partial":
         words = f"iteration {info.get('iteration')} of {info.get('max_iter')}"
+    if stage["key"].startswith("pieces/"):
+        words = f"{info.get('rows')} images of the next chunk"
     shown = ("dim", "metric", "k", "recall", "n_iter", "kl_divergence")
     facts = [
         f"{key} {info[key]:.4g}"

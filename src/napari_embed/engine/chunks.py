@@ -2,7 +2,8 @@
 
 A chunk is the unit of work and of a resume: its images are decoded in order by a
 thread, handed over in small pieces, encoded, and written as a whole. Pieces do not
-depend on where a run was interrupted, so a resumed run gives the same bytes.
+depend on where a run was interrupted, so a resumed run gives the same bytes; those of a
+chunk that was left in the middle are kept beside it.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.engine.pieces import KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
+from napari_embed.errors import JobCancelled
 from napari_embed.sources.images import letterbox
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
@@ -196,6 +199,7 @@ class ChunkRunner:
         self._vectors, self._thumbnails = vectors, thumbnails
         self._to_encode = set(vectors.pending() if vectors else ())
         self._to_show = set(thumbnails.pending())
+        self._kept: KeptPieces | None = None
         self.encoded = 0
         self.first_errors: list[str] = []
 
@@ -214,6 +218,8 @@ class ChunkRunner:
             self._thumbnails.seal({})
         if self._vectors is not None and not self._vectors.sealed:
             self._vectors.seal(dict(info))
+        if self._kept is not None:
+            self._kept.discard()
 
     def run(self, control: JobControl) -> None:
         """Do all pending chunks; each is on disk before the next begins."""
@@ -223,25 +229,60 @@ class ChunkRunner:
             (chunk, self._thumbnails.rows(chunk), size if chunk in self._to_show else 0)
             for chunk in self.pending()
         ]
+        parts, blocks = self._take_up(todo)
         left = sum(rows.stop - rows.start for _, rows, _ in todo)
         done = project.n_items - left
-        control.progress("images", done, project.n_items, unit="images")
-        parts: list[Piece] = []
-        blocks: list[NDArray[np.float32]] = []
-        for piece in decode_ahead(
-            project, self._source, todo, shrink_to=self._shrink_to
-        ):
-            control.check()
-            parts.append(piece)
-            if piece.chunk in self._to_encode:
-                blocks.append(
-                    self._encode(piece, _shifted(control, done, project.n_items))
-                )
-            if piece.last:
-                self._write(parts, blocks)
-                parts, blocks = [], []
-            done += len(piece.ids)
+        pieces = decode_ahead(project, self._source, todo, shrink_to=self._shrink_to)
+        try:
             control.progress("images", done, project.n_items, unit="images")
+            for piece in pieces:
+                control.check()
+                parts.append(piece)
+                if piece.chunk in self._to_encode:
+                    blocks.append(
+                        self._encode(piece, _shifted(control, done, project.n_items))
+                    )
+                if piece.last:
+                    self._write(parts, blocks)
+                    parts, blocks = [], []
+                elif self._kept is not None and self._kept.due:
+                    self._keep(parts, blocks)
+                done += len(piece.ids)
+                control.progress("images", done, project.n_items, unit="images")
+        except JobCancelled:
+            self._keep(parts, blocks)
+            raise
+
+    def _take_up(
+        self, todo: list[tuple[int, slice, int]]
+    ) -> tuple[list[Piece], list[NDArray[np.float32]]]:
+        """Return what was kept of the first chunk; its other images are left to do."""
+        if not todo or self._encoder is None or self._vectors is None:
+            return [], []
+        chunk, rows, size = todo[0]
+        self._kept = KeptPieces(
+            self._project, self._vectors.key.removeprefix("embeddings/"),
+            made_of=self._project.stage_info(self._vectors.key).fingerprint,
+            dim=self._encoder.dim, thumbnail_px=self._project.thumbnail_shape[0],
+            piece_images=PIECE_IMAGES,
+        )  # fmt: skip
+        found = self._kept.load(chunk, rows)
+        if found is None or chunk not in self._to_encode:
+            return [], []
+        vectors, small, errors = found
+        ids = range(rows.start, rows.start + len(vectors))
+        todo[0] = (chunk, slice(ids.stop, rows.stop), size)
+        return [Piece(chunk, ids, [], small, errors, last=False)], [vectors]
+
+    def _keep(self, parts: list[Piece], blocks: list[NDArray[np.float32]]) -> None:
+        """Keep the encoded pieces of a chunk that is not complete."""
+        done = parts[: len(blocks)]
+        small = [p.thumbnails for p in done if p.thumbnails is not None]
+        # A chunk that has its thumbnails already is a rare case and not worth more.
+        if self._kept is None or not done or len(small) < len(done):
+            return
+        errors = {k: v for piece in done for k, v in piece.errors.items()}
+        self._kept.save(done[0].chunk, blocks, small, errors)
 
     def _encode(self, piece: Piece, progress: ProgressCallback) -> NDArray[np.float32]:
         """Return one row per item; NaN without an image. Adds to its errors."""
@@ -267,3 +308,5 @@ class ChunkRunner:
         if self._vectors is not None and chunk in self._to_encode:
             self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]
             self._vectors.write(chunk, np.concatenate(blocks), errors=errors)
+            if self._kept is not None:
+                self._kept.discard()

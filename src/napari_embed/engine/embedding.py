@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from napari_embed.arrays import Projection
 from napari_embed.encoders import list_encoders, load_encoder
 from napari_embed.engine.chunks import ChunkRunner
+from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.result import StageResult
 from napari_embed.errors import CorruptChunkError, InputError
@@ -120,8 +121,10 @@ def embed_images(
     print_ = fingerprint(
         "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
     )
-    if retry_failed and project.stage_info(key).fingerprint == print_:
-        _retry(project, key)
+    if retry_failed:
+        project.remove_checkpoint(name, kind=KIND)
+        if project.stage_info(key).fingerprint == print_:
+            _retry(project, key)
     info: dict[str, Any] = {
         "encoder": params.encoder,
         "dim": encoder.dim,

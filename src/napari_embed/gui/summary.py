@@ -191,6 +191,10 @@ def _summary(stage: Stage, entry: Any, snapshot: Snapshot) -> str:
     n = snapshot.info.n_items
     if entry.state == "partial":
         if not entry.chunks_done:
+            kept = snapshot.stages.get(f"pieces/{entry.key.partition('/')[2]}")
+            if stage == "embed" and kept is not None:
+                rows = int(kept.info.get("rows") or 0)
+                return f"{rows:,} of {n:,} items done; Start goes on from there"
             return "stopped early; Start begins anew"
         share = entry.chunks_done / max(entry.chunks_total, 1)
         return f"{share:.0%} done; Start goes on from there"

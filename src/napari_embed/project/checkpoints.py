@@ -1,9 +1,10 @@
-"""How far an unfinished map is: arrays to go on from, one set per map.
+"""How far unfinished work is: arrays to go on from, one set per map or encoder.
 
 The file that the ledger names is never written to. A newer one goes beside it, the
 ledger changes over in one transaction, and only then the older one goes; so a kill at
-any moment leaves a whole one. ``checkpoints/NAME`` is a stage of the ledger, with the
-fingerprint of what the map is made of; it is never sealed.
+any moment leaves a whole one. ``checkpoints/NAME`` (of a map) and ``pieces/NAME`` (of a
+chunk being encoded) are stages of the ledger, with the fingerprint of what they are
+made of; they are never sealed.
 """
 
 from __future__ import annotations
@@ -22,16 +23,13 @@ from napari_embed.project.ledger import FileRecord, Ledger, StageRecord
 from napari_embed.project.npz import read_npz, write_npz
 from napari_embed.project.store import file_damage
 
-__all__ = ["CHECKPOINTS", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
+__all__ = ["KINDS", "read_checkpoint", "remove_checkpoint", "write_checkpoint"]
 
-CHECKPOINTS = "checkpoints/"
+KINDS = ("checkpoints/", "pieces/")
 """What the keys of these stages begin with."""
 
 # Two names that take turns.
 _ENDINGS = (".a.npz", ".b.npz")
-# Far more than positions, velocities, gains and orders in 3D take.
-_MOST_BYTES_PER_ITEM = 512
-_MOST_BYTES_BESIDE = 1 << 20
 
 
 def write_checkpoint(
@@ -59,7 +57,7 @@ def write_checkpoint(
 
 
 def read_checkpoint(
-    root: Path, ledger: Ledger, key: str, n_items: int
+    root: Path, ledger: Ledger, key: str, most_bytes: int
 ) -> dict[str, NDArray[Any]] | None:
     """Return the arrays kept under a key, or None when there are none.
 
@@ -76,8 +74,7 @@ def read_checkpoint(
     damage = file_damage(root / record.path, record.size, record.checksum)
     if damage:
         raise CorruptChunkError(f"{root / record.path} is damaged: {damage}.")
-    most = _MOST_BYTES_PER_ITEM * n_items + _MOST_BYTES_BESIDE
-    return read_npz(root / record.path, most_bytes=most)
+    return read_npz(root / record.path, most_bytes=most_bytes)
 
 
 def remove_checkpoint(root: Path, ledger: Ledger, key: str) -> None:

@@ -32,7 +32,7 @@ from napari_embed.project.atomic import (
     sweep,
 )
 from napari_embed.project.checkpoints import (
-    CHECKPOINTS,
+    KINDS,
     remove_checkpoint,
     write_checkpoint,
 )
@@ -267,15 +267,16 @@ class Project(ProjectReader):
 
         A neighbor graph or projection is then missing as a whole and must be computed
         again; so is what an encoder learned ("encoders/NAME"), which is learned again
-        when it is needed. What was kept of an unfinished map ("checkpoints/NAME") is
-        removed.
+        when it is needed. What was kept of unfinished work ("checkpoints/NAME",
+        "pieces/NAME") is removed.
         """
         self._require_writable()
         if key.startswith("encoders/"):
             self._ledger.clear_stage(key)
             return
-        if key.startswith(CHECKPOINTS):
-            self.remove_checkpoint(key.removeprefix(CHECKPOINTS))
+        if key.startswith(KINDS):
+            kind, _, name = key.partition("/")
+            self.remove_checkpoint(name, kind=kind)
             return
         record = self._ledger.stage(key)
         if record is None:
@@ -355,6 +356,7 @@ class Project(ProjectReader):
         params: Mapping[str, Any] | None = None,
         upstream: str | None = None,
         info: Mapping[str, Any] | None = None,
+        kind: str = "checkpoints",
     ) -> None:
         """Keep how far the unfinished map ``name`` is, replacing what was kept.
 
@@ -370,21 +372,23 @@ class Project(ProjectReader):
             Of all that the map depends on.
         params, upstream, info
             As for `write_projection`.
+        kind
+            "pieces" for the open chunk of an encoder instead of a map.
         """
         self._require_writable()
-        key = f"{CHECKPOINTS}{name}"
-        check_key(key, (CHECKPOINTS,))
+        key = f"{kind}/{name}"
+        check_key(key, KINDS)
         record = StageRecord(
             key, fingerprint, upstream or "", self._fingerprint_of(upstream),
             params, info,
         )  # fmt: skip
         write_checkpoint(self.path, self._ledger, record, arrays)
 
-    def remove_checkpoint(self, name: str) -> None:
-        """Delete what is kept of the unfinished map ``name``, if anything is."""
+    def remove_checkpoint(self, name: str, *, kind: str = "checkpoints") -> None:
+        """Delete what `write_checkpoint` kept, if anything is."""
         self._require_writable()
-        key = f"{CHECKPOINTS}{name}"
-        check_key(key, (CHECKPOINTS,))
+        key = f"{kind}/{name}"
+        check_key(key, KINDS)
         remove_checkpoint(self.path, self._ledger, key)
 
     def _result_record(

@@ -22,7 +22,7 @@ from napari_embed.errors import (
     InputError,
 )
 from napari_embed.project import results
-from napari_embed.project.checkpoints import CHECKPOINTS, read_checkpoint
+from napari_embed.project.checkpoints import KINDS, read_checkpoint
 from napari_embed.project.items import ITEMS_NAME, ItemsTable, Rows
 from napari_embed.project.ledger import Ledger
 from napari_embed.project.lock import WriterLock
@@ -37,6 +37,9 @@ __all__ = ["THUMBNAILS", "ProjectReader", "check_key"]
 
 THUMBNAILS = "thumbnails"
 _INNER_ROWS = 64
+# Far more than positions, velocities, gains and orders in 3D take.
+_MOST_BYTES_PER_ITEM = 512
+_MOST_BYTES_BESIDE = 1 << 20
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+ -]{0,99}")
 
 Progress = Callable[[int, int], None]
@@ -275,19 +278,25 @@ class ProjectReader:
         key = f"projections/{name}"
         return results.read_projection(self.path, self._ledger, key, self.n_items)
 
-    def read_checkpoint(self, name: str) -> dict[str, NDArray[Any]] | None:
+    def read_checkpoint(
+        self, name: str, *, kind: str = "checkpoints", most_bytes: int | None = None
+    ) -> dict[str, NDArray[Any]] | None:
         """Return how far the unfinished map ``name`` is, or None.
 
-        What it was made of says ``stage_info(f"checkpoints/{name}")``.
+        What it was made of says ``stage_info(f"checkpoints/{name}")``. The kind
+        "pieces" is what was kept of an encoder's open chunk. More than ``most_bytes``
+        are refused, by default 512 per item.
 
         Raises
         ------
         CorruptChunkError
             If the file is damaged or missing.
         """
-        key = f"{CHECKPOINTS}{name}"
-        check_key(key, (CHECKPOINTS,))
-        return read_checkpoint(self.path, self._ledger, key, self.n_items)
+        key = f"{kind}/{name}"
+        check_key(key, KINDS)
+        if most_bytes is None:
+            most_bytes = _MOST_BYTES_PER_ITEM * self.n_items + _MOST_BYTES_BESIDE
+        return read_checkpoint(self.path, self._ledger, key, most_bytes)
 
     def projection_names(self) -> list[str]:
         """Return the names of all finished maps, the newest last."""
