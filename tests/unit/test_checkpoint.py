@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -125,10 +126,16 @@ def test_before_a_pause_the_map_is_kept(project: Project) -> None:
         control.pause()
 
         def look() -> None:
-            found.append(files(project))
+            end = time.monotonic() + 60
+            while not kept() and time.monotonic() < end:
+                time.sleep(0.01)
+            found.append(kept())
             control.resume()
 
-        threading.Timer(0.5, look).start()
+        threading.Thread(target=look).start()
+
+    def kept() -> list[str]:
+        return [name for name in files(project) if not name.endswith(".partial")]
 
     found: list[list[str]] = []
     control._do = pause

@@ -86,6 +86,13 @@ def _retry(project: Project, key: str) -> int:
     return int(failed.size)
 
 
+def _retry_of(project: Project, key: str, print_: str) -> None:
+    """Make failed items of one encoder pending again, those of an open chunk too."""
+    project.remove_checkpoint(key.removeprefix("embeddings/"), kind=KIND)
+    if project.stage_info(key).fingerprint == print_:
+        _retry(project, key)
+
+
 def embed_images(
     project: Project,
     params: EmbedParams,
@@ -122,9 +129,7 @@ def embed_images(
         "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
     )
     if retry_failed:
-        project.remove_checkpoint(name, kind=KIND)
-        if project.stage_info(key).fingerprint == print_:
-            _retry(project, key)
+        _retry_of(project, key, print_)
     info: dict[str, Any] = {
         "encoder": params.encoder,
         "dim": encoder.dim,
