@@ -381,6 +381,7 @@ class NapariMap:
         self._viewer.layers.events.removed.disconnect(self._removed)
         self._viewer.dims.events.ndisplay.disconnect(self._ndisplay_changed)
         self._cameras.close()
+        self.history.clear()
         self.layer = None
         self.on_selection = self.on_tool = None
         self.on_excluded = self.on_removed = self.on_ndisplay = None

@@ -195,17 +195,22 @@ def _when_window_goes(viewer: Any, act: Callable[[], None]) -> Callable[[], None
     """Call ``act`` when the viewer's window is gone or the program ends."""
     window = getattr(getattr(viewer, "window", None), "_qt_window", None)
     application = QCoreApplication.instance()
-    if window is not None:
-        window.destroyed.connect(lambda *_: act())
-    if application is not None:
-        application.aboutToQuit.connect(act)
+
+    def go(*_: Any) -> None:
+        act()
+
+    watched = [] if window is None else [window.destroyed]
+    watched += [] if application is None else [application.aboutToQuit]
+    for signal in watched:
+        signal.connect(go)
 
     def unwatch() -> None:
-        if application is not None:
+        # A window keeps what is connected to it, and through it the whole session.
+        for signal in watched:
             try:
-                application.aboutToQuit.disconnect(act)
+                signal.disconnect(go)
             except (RuntimeError, TypeError):
-                logger.debug("the application is gone already")
+                logger.debug("the window or the application is gone already")
 
     return unwatch
 
