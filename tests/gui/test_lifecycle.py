@@ -22,7 +22,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_embed.arrays import Projection
 from napari_embed.engine.client import EngineClient
-from napari_embed.engine.positions import PREFIX, _folders
+from napari_embed.engine.positions import PREFIX, PositionsBuffer, _folders
 from napari_embed.gui import session as session_module
 from napari_embed.gui.docks.all_panels import AllPanels
 from napari_embed.gui.session import close_session
@@ -86,14 +86,33 @@ def left_over() -> dict[str, object]:
     }
 
 
-def outside() -> tuple[set[int], set[str], list[str]]:
-    """Return child processes, shared memory, and threads of ours."""
-    children = {p.pid for p in psutil.Process().children(recursive=True)}
-    shared = {str(p) for folder in _folders() for p in folder.glob(PREFIX + "*")}
-    if os.path.isdir("/dev/shm"):
-        shared |= {f"/dev/shm/{name}" for name in os.listdir("/dev/shm")}
-    names = [t.name for t in threading.enumerate() if t.name.startswith("napari-embed")]
-    return children, shared, names
+def children() -> set[int]:
+    return {p.pid for p in psutil.Process().children(recursive=True)}
+
+
+def our_threads() -> list[str]:
+    return [t.name for t in threading.enumerate() if t.name.startswith("napari-embed")]
+
+
+@pytest.fixture
+def shared(monkeypatch) -> list[str]:
+    """Names of the shared memory that this process makes from now on."""
+    names: list[str] = []
+    create = PositionsBuffer.create
+
+    def note(n: int, d: int) -> PositionsBuffer:
+        buffer = create(n, d)
+        names.append(buffer.name)
+        return buffer
+
+    monkeypatch.setattr(PositionsBuffer, "create", note)
+    return names
+
+
+def still_there(names: list[str]) -> list[Path]:
+    """Return files of shared memory, wherever this system keeps them."""
+    files = [path for folder in _folders() for path in folder.glob(PREFIX + "*")]
+    return [f for f in files if any(Path(name).name in f.name for name in names)]
 
 
 def use(panels: AllPanels, qtbot, path: Path, *, compute: bool) -> None:
@@ -110,6 +129,7 @@ def use(panels: AllPanels, qtbot, path: Path, *, compute: bool) -> None:
     if compute:
         controller.compute.start(["projection"])
         qtbot.waitUntil(lambda: controller.compute.live, timeout=LONG_MS)
+        assert children()
         version = controller.state.data_version
         qtbot.waitUntil(
             lambda: controller.state.data_version > version + 2, timeout=LONG_MS
@@ -127,15 +147,17 @@ def assert_nothing_grew(first: dict, last: dict) -> None:
         assert last[name] <= first[name] + FEW, (name, first[name], last[name])
 
 
-def wait_outside(qtbot, before) -> None:
-    qtbot.waitUntil(lambda: outside()[0] <= before[0], timeout=15_000)
-    assert outside()[1] <= before[1]
-    assert outside()[2] == []
+def wait_outside(qtbot, before: set[int], shared: list[str]) -> None:
+    qtbot.waitUntil(lambda: children() <= before, timeout=30_000)
+    assert still_there(shared) == []
+    assert our_threads() == []
 
 
-def test_fifty_docks_leave_nothing(make_napari_viewer, qtbot, project_path) -> None:
+def test_many_docks_leave_nothing(
+    make_napari_viewer, qtbot, project_path, shared
+) -> None:
     viewer = make_napari_viewer()
-    before, first = outside(), None
+    before, first = children(), None
     for cycle in range(CYCLES):
         panels = AllPanels(viewer)
         dock = viewer.window.add_dock_widget(panels, name="All panels")
@@ -144,14 +166,14 @@ def test_fifty_docks_leave_nothing(make_napari_viewer, qtbot, project_path) -> N
         viewer.window.remove_dock_widget(dock)
         viewer.layers.clear()
         del panels, dock
-        wait_outside(qtbot, before)
+        wait_outside(qtbot, before, shared)
         if cycle == 4:
             first = left_over()
     assert_nothing_grew(first, left_over())
 
 
-def test_fifty_viewers_leave_nothing(qapp, qtbot, project_path) -> None:
-    before, first = outside(), None
+def test_many_viewers_leave_nothing(qapp, qtbot, project_path, shared) -> None:
+    before, first = children(), None
     for cycle in range(CYCLES):
         viewer = napari.Viewer(show=False)
         panels = AllPanels(viewer)
@@ -159,8 +181,9 @@ def test_fifty_viewers_leave_nothing(qapp, qtbot, project_path) -> None:
         use(panels, qtbot, project_path, compute=cycle % 5 == 1)
         viewer.close()
         del viewer, panels
-        wait_outside(qtbot, before)
+        wait_outside(qtbot, before, shared)
         if cycle == 4:
             first = left_over()
     assert_nothing_grew(first, left_over())
     assert session_module._sessions == {}
+    assert len(shared) == CYCLES // 5

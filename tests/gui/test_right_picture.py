@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QApplication
 from vispy.app.canvas import MouseEvent
 
 from napari_embed.arrays import Projection
-from napari_embed.gui.docks.all_panels import open_all_panels
+from napari_embed.gui.docks.all_panels import AllPanels
 from napari_embed.gui.points import geometry
 from napari_embed.gui.session import close_session
 from napari_embed.project import Project
@@ -60,7 +60,8 @@ class Window:
 
     def __init__(self, viewer, qtbot, path: Path, rng) -> None:
         self.viewer, self.qtbot, self.rng = viewer, qtbot, rng
-        panels = open_all_panels(viewer)
+        panels = AllPanels(viewer)
+        viewer.window.add_dock_widget(panels, name="All panels", area="right")
         self.controller, self.map = panels.controller, panels.session.map
         self.controller.open_path(str(path))
         qtbot.waitUntil(lambda: self.map.layer is not None, timeout=LONG_MS)

@@ -46,9 +46,9 @@ def theme_colors(theme: Any) -> Colors:
     """Return the panel colours of a napari theme."""
 
     def value(name: str) -> str:
-        color = getattr(theme, name)
-        text = color.as_hex(format="long") if hasattr(color, "as_hex") else str(color)
-        return text[:7]
+        # The colour's class differs between versions of napari, this method does not.
+        rgb = getattr(theme, name).as_rgb_tuple(alpha=False)
+        return "#" + "".join(f"{channel:02x}" for channel in rgb)
 
     background, text = value("background"), value("text")
     dark = sum(_rgb(background)) < 3 * 128
