@@ -519,8 +519,10 @@ def test_a_gallery_that_is_gone_hears_nothing(window):  # noqa: F811
     window.controller.select([1, 2])
 
 
-def test_the_gallery_opens_below_the_canvas(window):  # noqa: F811
+def test_the_gallery_opens_below_the_canvas_and_the_map_is_fitted(window):  # noqa: F811
     window.open()
+    fitted = []
+    window.panels.session.map.fit = lambda: fitted.append(True)
     pager = window.panels.explore.pager
     window.qtbot.mouseClick(pager.gallery_button, Qt.MouseButton.LeftButton)
     panel = open_gallery(window.viewer)
@@ -528,3 +530,4 @@ def test_the_gallery_opens_below_the_canvas(window):  # noqa: F811
     dock = window.viewer.window.dock_widgets["Gallery (napari-embed)"].parent()
     area = dock.parentWidget().dockWidgetArea(dock)
     assert area == Qt.DockWidgetArea.BottomDockWidgetArea
+    window.settle(lambda: bool(fitted))

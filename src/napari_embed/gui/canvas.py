@@ -182,7 +182,7 @@ class NapariMap:
 
     def fit_again(self) -> None:
         """Look at all points in a canvas of another size, unless the user moved."""
-        if self.layer is not None and self._look() == self._our_look:
+        if self.layer is not None and self._cameras.untouched:
             self.fit()
 
     def fit_selection(self) -> None:
