@@ -41,6 +41,9 @@ class FakeMap:
             self.mask = np.zeros(len(positions), dtype=bool)
         self.positions = positions
 
+    def prepare(self, n: int) -> None:
+        pass
+
     def set_ndisplay(self, d: int) -> None:
         self.calls.append(("ndisplay", d))
 

@@ -16,6 +16,7 @@ from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
 from napari_embed.gui.points.camera import fit_camera
+from napari_embed.gui.points.ordering import shuffled_order
 
 __all__ = ["NapariMap"]
 
@@ -66,6 +67,10 @@ class NapariMap:
         viewer.dims.events.ndisplay.connect(self._ndisplay_changed, position="last")
 
     # --- points ------------------------------------------------------------------
+
+    def prepare(self, n: int) -> None:
+        """Make, on any thread, what the first ``show`` of n points would wait for."""
+        shuffled_order(n)
 
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int

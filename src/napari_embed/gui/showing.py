@@ -86,15 +86,21 @@ class Showing:
         if project is None or chosen is None:
             return
 
-        def done(result: Any) -> None:
-            self._show(result.positions, chosen)
+        def work() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+            positions = project.read_projection(name).positions
+            self._map.prepare(len(positions))
+            return positions, np.isfinite(positions).all(axis=1)
 
         self._background.run(
-            "projection", lambda: project.read_projection(name), done, self.fail
+            "projection", work, lambda found: self._show(*found, chosen), self.fail
         )
 
-    def _show(self, positions: NDArray[np.float32], info: ProjectionInfo) -> None:
-        placed = np.isfinite(positions).all(axis=1)
+    def _show(
+        self,
+        positions: NDArray[np.float32],
+        placed: NDArray[np.bool_],
+        info: ProjectionInfo,
+    ) -> None:
         seamless = self._shown_live and self._same_layout(positions, info)
         self._shown_live = False
         self._placed = placed
@@ -205,7 +211,7 @@ class Showing:
             self._map.update_positions(positions)
             self.update(data_version=self.state.data_version + 1)
         else:
-            self._show(positions, info)
+            self._show(positions, np.isfinite(positions).all(axis=1), info)
             self._shown_live = True
 
     def drop_live(self, before: ProjectionInfo | None) -> None:

@@ -29,6 +29,9 @@ class MapView(Protocol):
     on_ndisplay: Callable[[int], None] | None
     history: History
 
+    def prepare(self, n: int) -> None:
+        """Make, on any thread, what the first ``show`` of n points would wait for."""
+
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
     ) -> None:

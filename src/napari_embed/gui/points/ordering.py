@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import weakref
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,10 +24,16 @@ __all__ = ["bit_reversed_ranks", "even_order", "refine_order", "shuffled_order"]
 Order = npt.NDArray[np.intp]
 
 
+@lru_cache(maxsize=1)
 def shuffled_order(n: int) -> Order:
-    """Return a fixed random order of ``n`` points, the quick first choice."""
+    """Return a fixed random order of ``n`` points, read-only: the quick first choice.
+
+    The last one is kept, so that another thread can make it before it is needed.
+    """
     rng = np.random.default_rng(0)
-    return rng.permutation(np.arange(n, dtype=np.int32)).astype(np.intp)
+    order = rng.permutation(np.arange(n, dtype=np.int32)).astype(np.intp)
+    order.flags.writeable = False
+    return order
 
 
 def bit_reversed_ranks(n: int) -> Order:
