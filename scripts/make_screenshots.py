@@ -311,28 +311,25 @@ def million(out: Path, project: Path) -> None:
     scene.close()
 
 
-def compute(scene: Scene, d: int) -> None:
-    """Press the button of the dimensions, then Run all; take a picture on the way."""
+def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
+    """Press the button of the dimensions, then Run all; take pictures on the way.
+
+    ``pictures`` are the files by stage: of the images being embedded, and of the map
+    forming, beside which the panel that is open then stays open.
+    """
     panel = scene.panels.compute
-    scene.panels.turn_to("compute")
     panel.dimensions.button(d).click()
     panel.run_all.click()
-    controller = scene.controller
-    pictures = {"embed": "computing.png", "projection": "live.png"} if d == 3 else {}
+    controller, left = scene.controller, dict(pictures)
 
     def step() -> bool:
         stages = {s.stage: s for s in controller.state.stages}
         embed = stages["embed"].progress
         encoding = embed is not None and embed.phase == "images"
-        if "embed" in pictures and encoding and embed.done > 0.3 * embed.total:
-            scene.picture(pictures.pop("embed"), settle_s=0.0)
-        if "projection" in pictures and len(panel.spark.points) >= 6:
-            scene.picture(pictures.pop("projection"), settle_s=0.0)
-            scene.dress("light", LARGE)
-            scene.panels.turn_to("explore")
-            scene.picture("live-light.png", settle_s=0.0)
-            scene.dress("dark", SMALL)
-            scene.panels.turn_to("compute")
+        if "embed" in left and encoding and embed.done > 0.3 * embed.total:
+            scene.picture(left.pop("embed"), settle_s=0.0)
+        if "projection" in left and len(panel.spark.points) >= 7:
+            scene.picture(left.pop("projection"), settle_s=0.0)
         return not controller.state.running
 
     scene.need(step)
@@ -346,17 +343,26 @@ def make(out: Path) -> None:
     scene.picture("first-window.png")
     scene.panels.project.sample.click()
     scene.need(lambda: scene.controller.state.project is not None)
-    compute(scene, 3)
+    scene.panels.turn_to("compute")
+    compute(scene, 3, {"embed": "computing.png", "projection": "live.png"})
     scene.panels.turn_to("project")
     scene.picture("project.png")
     scene.panels.turn_to("explore")
     scene.turn((0.0, 0.0, 60.0))
     scene.picture("map-3d.png")
     scene.lasso("Ankle boot")
+    scene.fill()
+    scene.controller.clear_selection()
+    scene.lasso("Ankle boot")
     scene.controller.set_tool("lasso")
     scene.picture("napari-embed.png", settle_s=1.5)
     scene.controller.clear_selection()
-    compute(scene, 2)
+    scene.controller.set_tool("pan")
+    scene.dress("light", LARGE)
+    scene.panels.turn_to("explore")
+    compute(scene, 2, {"projection": "live-light.png"})
+    scene.dress("dark", SMALL)
+    scene.panels.turn_to("explore")
     scene.picture("map-2d.png", settle_s=1.5)
     scene.close()
     scene = Scene(out, theme="light", size=LARGE)
