@@ -22,15 +22,15 @@ from napari_embed.errors import InputError
 
 from . import coloring
 from .coloring import SHAPES, Coloring
+from .look import FIT_PIXELS, Look
 
 __all__ = ["FIT_PIXELS", "Appearance"]
-
-FIT_PIXELS = 600.0
-"""Canvas pixels across the map for which point sizes are meant."""
 
 _SIZE_RANGE = (1.6, 9.0)
 _COVERAGE = 1.3  # summed area of all points over the area the map occupies
 _CATEGORY_MAX = 4000
+_MARKER = 6.0  # pixels that a marker of a class needs
+_MARKED_POINTS = 1_000_000
 
 # The nearest marker we draw for napari's other symbols.
 _SYMBOL_SHAPE = {
@@ -40,16 +40,14 @@ _SYMBOL_SHAPE = {
     Symbol.CLOBBER: SHAPES.index("disc"),
     Symbol.HBAR: SHAPES.index("cross"),
     Symbol.VBAR: SHAPES.index("cross"),
-    Symbol.STAR: SHAPES.index("x"),
 }
 
 
-class Appearance:
+class Appearance(Look):
     """Mixin of :class:`EmbeddingPoints`: how its points look."""
 
     def _set_up_appearance(self, n: int) -> None:
         self._coloring = coloring.uniform(n, (1.0, 1.0, 1.0, 1.0))
-        self._user_size: float | None = None
         self._occupied: float | None = None
         self._rim = np.ones(4, np.float32)
         self._values: tuple[Any, tuple[float, float] | None] | None = None
@@ -141,8 +139,8 @@ class Appearance:
         return values
 
     def _take(self, result: Coloring) -> None:
-        if self._marker != Symbol.DISC and not result.shapes.any():
-            result = result.with_shape(_SYMBOL_SHAPE[self._marker])
+        if not result.shapes.any():
+            result = self._with_markers(result)
         same_index = result.index is self._coloring.index
         self._coloring = result
         if self._link is not None:
@@ -152,6 +150,12 @@ class Appearance:
         if self._link is None and self._ready:
             self.events.face_color()
         self.signals.colors_changed.emit()
+
+    def _with_markers(self, result: Coloring) -> Coloring:
+        """Return the colours with a marker for each class, or with the layer's."""
+        if self.shapes_by_class and result.by_class:
+            return result.with_class_shapes()
+        return result.with_shape(_SYMBOL_SHAPE[self._marker])
 
     @property
     def face_color(self) -> npt.NDArray[np.float32]:
@@ -282,32 +286,16 @@ class Appearance:
 
     # -- sizes
 
-    @property
-    def point_size(self) -> float:
-        """Diameter in pixels when the map is 600 pixels across.
-
-        Zooming in makes points grow, but more slowly than the map, so they separate.
-        From the number and density of the points unless it has been set.
-        """
-        return self._automatic_size() if self._user_size is None else self._user_size
-
-    @point_size.setter
-    def point_size(self, pixels: float | None) -> None:
-        if pixels is not None and not (np.isfinite(pixels) and pixels > 0):
-            raise InputError(f"The point size is {pixels}, expected more than 0.")
-        self._user_size = None if pixels is None else float(pixels)
-        if self._link is not None:
-            self._link.update()
-        elif self._ready:
-            self.refresh(extent=False, highlight=False)
-        self.events.current_size()
-
     def _automatic_size(self) -> float:
         if not self.n_items:
             return _SIZE_RANGE[1]
         area = self.occupied * FIT_PIXELS**2
         size = np.sqrt(_COVERAGE * area / self.n_items / (np.pi / 4))
-        return float(np.clip(size, *_SIZE_RANGE))
+        low, high = _SIZE_RANGE
+        if self.shapes_by_class and self._coloring.by_class:
+            # Markers cannot be told apart below this; more points get them by zooming.
+            low *= np.clip(np.sqrt(_MARKED_POINTS / self.n_items), 1.0, _MARKER / low)
+        return float(np.clip(size, low, high))
 
     @property
     def occupied(self) -> float:
@@ -386,7 +374,7 @@ class Appearance:
             symbol = symbol.item()
         self._marker = symbol if isinstance(symbol, Symbol) else _symbol(symbol)
         if self._ready:
-            self._take(self._coloring.with_shape(_SYMBOL_SHAPE[self._marker]))
+            self._take(self._with_markers(self._coloring))
             self.events.symbol()
             self.events.current_symbol()
 

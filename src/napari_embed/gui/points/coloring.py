@@ -6,7 +6,7 @@ so a new colour scheme for a million points is one small upload.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ import numpy.typing as npt
 from napari_embed.errors import InputError
 
 __all__ = [
+    "CLASS_SHAPES",
     "MISSING",
     "MISSING_COLOR",
     "SHAPES",
@@ -43,8 +44,18 @@ SHAPES = (
     "cross",
     "x",
     "ring",
+    "star",
 )
 """Marker shapes by number, named as in napari."""
+
+CLASS_SHAPES = tuple(
+    SHAPES.index(name)
+    for name in (
+        "disc", "square", "triangle_up", "diamond", "cross", "star",
+        "triangle_down", "ring", "x",
+    )
+)  # fmt: skip
+"""Markers that classes take in turn, the easiest to tell apart first."""
 
 _LEVELS = 1024
 _BLOCK = 32_768
@@ -66,12 +77,15 @@ class Coloring:
         Marker shape of each row, a position in :data:`SHAPES`.
     n_rows : int
         Rows in use; others than these and ``MISSING`` mean nothing.
+    by_class : bool
+        Whether each row is a category, so that it can have a marker of its own.
     """
 
     index: npt.NDArray[np.uint16]
     table: RGBA
     shapes: npt.NDArray[np.uint8]
     n_rows: int
+    by_class: bool = False
 
     def rgba(self) -> RGBA:
         """Return one RGBA row per point, float32 (n, 4)."""
@@ -80,7 +94,13 @@ class Coloring:
     def with_shape(self, shape: int) -> Coloring:
         """Return the same colours with one marker shape for all points."""
         shapes = np.full(TABLE_SIZE, shape, dtype=np.uint8)
-        return Coloring(self.index, self.table, shapes, self.n_rows)
+        return replace(self, shapes=shapes)
+
+    def with_class_shapes(self) -> Coloring:
+        """Return the same colours with the markers of CLASS_SHAPES in turn."""
+        shapes = np.resize(np.array(CLASS_SHAPES, np.uint8), TABLE_SIZE)
+        shapes[MISSING] = SHAPES.index("disc")
+        return replace(self, shapes=shapes)
 
 
 def _table(rows: npt.ArrayLike) -> RGBA:
@@ -141,7 +161,7 @@ def by_categories(
     if shapes is not None:
         given = np.asarray(shapes, dtype=np.uint8)[:n_rows]
         marks[: len(given)] = given % len(SHAPES)
-    return Coloring(index, table, marks, n_rows)
+    return Coloring(index, table, marks, n_rows, by_class=True)
 
 
 def by_values(

@@ -145,9 +145,9 @@ def register_visual(layer_class: type[Points]) -> bool:
     try:
         from napari._vispy.utils.visual import layer_to_visual
 
-        from .vispy_layer import VispyEmbeddingPoints
+        from .vispy_layer import make_visual
 
-        layer_to_visual[layer_class] = VispyEmbeddingPoints
+        layer_to_visual[layer_class] = make_visual
     except Exception as error:  # noqa: BLE001 (private modules may fail in any way)
         warnings.warn(
             "napari-embed cannot use its fast points visual with this version of "

@@ -97,6 +97,8 @@ class Interaction:
                 text = self.describe(int(value))
         if self.n_selected:
             text += f"{' · ' if text else ''}{self.n_selected:,} selected"
+        if drawn := self.drawn_words():
+            text += f"{' · ' if text else ''}{drawn}"
         return {
             "layer_name": self.name,
             "layer_base": self.name,

@@ -54,6 +54,7 @@ class PointsSignals(SignalGroup):
     excluded_changed = Signal()
     tool_changed = Signal(str)
     drawn_changed = Signal(int)
+    display_changed = Signal()
 
 
 class EmbeddingPoints(Features, Marking, Interaction, HookedPoints):
@@ -247,7 +248,6 @@ class EmbeddingPoints(Features, Marking, Interaction, HookedPoints):
         self._order = order
         if self._link is not None:
             self._link.positions_changed()
-            self._link.state_changed()
 
     # -- link to the visual
 

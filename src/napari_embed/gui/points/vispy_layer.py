@@ -9,7 +9,9 @@ model side.
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from typing import Any
 
 import numpy as np
@@ -21,18 +23,20 @@ from vispy.scene.visuals import Line
 from vispy.visuals.transforms import MatrixTransform
 
 from . import coloring
-from .appearance import FIT_PIXELS
 from .ordering import refine_order
-from .visual import PointCloud, Style, pack_flags, pack_state
+from .styling import Frame, drawn_diameter, frame_style
+from .visual import PointCloud, Style
 
-__all__ = ["VispyEmbeddingPoints"]
+__all__ = ["VispyEmbeddingPoints", "make_visual"]
+
+logger = logging.getLogger(__name__)
 
 MOVING_POINTS = 500_000
 MOVING_POINTS_SOFTWARE = 120_000
 """Points drawn while the camera moves, with and without a graphics card."""
 
-FOG = 0.32
-"""Share of the background in the colour of the farthest points."""
+MOST_FAILURES = 2
+"""Times that buffers and programs are made anew before napari draws the points."""
 
 REST_MS = 150
 _PULSE_S = 1.4
@@ -49,26 +53,18 @@ class VispyEmbeddingPoints(VispyPointsLayer):
 
     def __init__(self, layer: Any, *args: Any, **kwargs: Any) -> None:
         self._cloud: Any = None
+        self._failures = 0
         super().__init__(layer, *args, **kwargs)
-        node = self.node
-        # napari's own markers stay in the scene with one point of no size.
-        node.points_markers.set_data(np.zeros((1, 3), np.float32), size=0)
-        self._cloud = PointCloud(parent=node)
-        self._cloud.transform = MatrixTransform()
-        self._cloud.before_draw = self._before_draw
-        self._ring = PointCloud(parent=node)
-        self._ring.transform = MatrixTransform()
-        self._ring.order = 5
-        self._ring.set_gl_state("translucent", depth_test=False)
-        self._ring.visible = False
+        # napari's own visuals stay in the scene unseen: hidden ones cost no programs
+        # of the graphics card, which take long to build.
+        for visual in self._own_visuals():
+            visual.visible = False
         self._line: Any = None
-        self._dirty = {"positions", "state", "table"}
-        self._state_order: Any = None
-        self._rows_source: Any = None
-        self._flags_source: tuple[Any, Any] | None = None
+        self._make_clouds()
         self._moving = False
         self._seen_matrix: npt.NDArray[np.float64] | None = None
         self._moving_points: int | None = None
+        self._error: Exception | None = None
         self.drawn_radius = 1.0
         self._pulse: tuple[int, float] | None = None
         self._make_timers()
@@ -76,6 +72,26 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         if layer.n_items > MOVING_POINTS_SOFTWARE:
             refine_order(layer)
         self.reset()
+
+    def _own_visuals(self) -> tuple[Any, ...]:
+        node = self.node
+        markers = (node.points_markers, node.selection_markers)
+        return (*markers, node.highlight_lines, node.text)
+
+    def _make_clouds(self) -> None:
+        """Make the visuals of the points and of the ring, with nothing uploaded."""
+        self._cloud = PointCloud(parent=self.node)
+        self._cloud.transform = MatrixTransform()
+        self._cloud.before_draw = self._before_draw
+        self._cloud.on_failure = self._on_failure
+        self._ring = PointCloud(parent=self.node)
+        self._ring.transform = MatrixTransform()
+        self._ring.order = 5
+        self._ring.set_gl_state("translucent", depth_test=False)
+        self._ring.visible = False
+        self._ring.on_failure = self._on_failure
+        self._dirty = {"positions", "state", "table"}
+        self._uploaded_order: Any = None
 
     def _make_timers(self) -> None:
         self._rest = QTimer()
@@ -85,6 +101,9 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         self._beat = QTimer()
         self._beat.setInterval(_PULSE_STEP_MS)
         self._beat.timeout.connect(self._on_beat)
+        self._repair = QTimer()
+        self._repair.setSingleShot(True)
+        self._repair.timeout.connect(self._on_repair)
 
     # -- what the layer calls
 
@@ -100,12 +119,18 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         """Upload the colour table with the next frame."""
         self._mark("table")
 
+    def display_changed(self) -> None:
+        """Use the layer's new :attr:`display` with the next frame."""
+        self.update()
+
     def marks_changed(self) -> None:
         """Draw the ring around the hovered point with the next frame."""
         self.update()
 
     def _mark(self, what: str) -> None:
         self._dirty.add(what)
+        if self.failed:
+            self._feed_napari()
         self.update()
 
     def update(self) -> None:
@@ -159,8 +184,11 @@ class VispyEmbeddingPoints(VispyPointsLayer):
     # -- napari's events
 
     def _on_data_change(self) -> None:
-        if self._cloud is not None:
-            self.reset()
+        if self._cloud is None:
+            return
+        if self.failed:
+            self._feed_napari()
+        self.reset()
 
     def _on_highlight_change(self) -> None:
         """Do nothing: selected points are drawn by our visual."""
@@ -191,6 +219,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         """
         self._rest.stop()
         self._beat.stop()
+        self._repair.stop()
         self.layer._link = None
         canvas = self.node.canvas
         for child in (self._cloud, self._ring, self._line):
@@ -201,6 +230,77 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             canvas.set_current()
             for index in range(16):
                 gloo.gl.glDisableVertexAttribArray(index)
+
+    # -- when drawing fails
+
+    @property
+    def failed(self) -> bool:
+        """Whether napari's own markers draw the points because ours cannot."""
+        return self._failures > MOST_FAILURES
+
+    def _on_failure(self, error: Exception) -> None:
+        """Take note of an error in the middle of a frame; mend it after the frame."""
+        if self._repair.isActive() or self.failed:
+            return
+        self._error = error
+        self._repair.start(0)
+
+    def _on_repair(self) -> None:
+        """Start with fresh buffers and programs; when that failed too, use napari's.
+
+        A graphics context that was lost takes all buffers with it; a new context
+        only needs them again.
+        """
+        logger.warning("The points could not be drawn: %s", self._error)
+        with_density = self.layer.density != "off"
+        if with_density:
+            self.layer.density = "off"
+            warnings.warn(
+                f"The graphics card could not draw the density ({self._error}): the "
+                "points are shown instead.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        else:
+            self._failures += 1
+        self._cloud.parent = None
+        self._ring.parent = None
+        self.draw_outline(None)
+        self._line = None
+        self._make_clouds()
+        self._on_blending_change()
+        if self.failed:
+            self._cloud.visible = False
+            self._feed_napari()
+            warnings.warn(
+                "The graphics card could not draw the points in the fast way "
+                f"({self._error}). napari draws them itself now, which is slow above "
+                "100,000 points. Selection, colours and project are unharmed; start "
+                "napari anew to try again.",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+        self.update()
+
+    def _feed_napari(self) -> None:
+        """Hand the visible points to napari's own markers."""
+        layer = self.layer
+        shown = layer.pickable
+        rows = slice(None) if shown is None else shown
+        at = (layer._xyz[rows] @ self._axes()[:3, :3]).astype(np.float32)
+        colors = layer.face_color[rows].copy()
+        if layer.n_selected:
+            colors[~layer.mask[rows], 3] *= 0.25
+        markers = self.node.points_markers
+        markers.visible = bool(len(at))
+        if len(at):
+            markers.set_data(
+                at,
+                size=layer.point_size * layer.pixel,
+                face_color=colors,
+                edge_width=0,
+                symbol="disc",
+            )
 
     # -- a frame
 
@@ -222,28 +322,16 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             if layer._finite is not None:
                 at[~layer._finite[order]] = 0
             self._cloud.set_positions(at)
+            if order is not self._uploaded_order:
+                self._uploaded_order = order
+                self._cloud.set_order(order)
         if "state" in self._dirty:
-            self._upload_state()
+            selected = layer.mask if layer.n_selected else None
+            self._cloud.has_selection = selected is not None
+            self._cloud.set_state(layer.coloring.index, selected, layer.pickable)
         if "table" in self._dirty:
             self._cloud.set_table(layer.coloring.table, layer.coloring.shapes)
         self._dirty.clear()
-
-    def _upload_state(self) -> None:
-        """Gather what changed into drawing order: scattered reads are what costs."""
-        layer, order = self.layer, self.layer._order
-        selected = layer.mask if layer.n_selected else None
-        reordered = order is not self._state_order
-        if reordered or layer.coloring.index is not self._rows_source:
-            self._rows_source = layer.coloring.index
-            self._rows = np.take(layer.coloring.index, order)
-        source = (layer.selected_data.version, layer.pickable)
-        if reordered or not _same(self._flags_source, source):
-            self._flags_source = source
-            flags = pack_flags(selected, layer.pickable)
-            self._flags = None if flags is None else np.take(flags, order)
-        self._state_order = order
-        self._cloud.has_selection = selected is not None
-        self._cloud.set_state(pack_state(self._rows, self._flags))
 
     def _before_draw(self) -> None:
         """Bring the visual up to date; called by it just before it draws."""
@@ -252,9 +340,9 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         matrix = self.matrix()
         layer._matrix = matrix
         self._follow_camera(matrix)
-        budget = self._budget() if self._moving else layer.n_items
-        self._cloud.set_prefix(min(budget, layer.n_items))
-        self._cloud.set_style(self._style(matrix))
+        self._cloud.set_prefix(self._prefix())
+        self.drawn_radius = drawn_diameter(layer, matrix) / 2
+        self._cloud.set_style(frame_style(layer, matrix, self._frame()))
         layer.set_drawn(self._count_drawn())
         self._place_ring()
 
@@ -268,11 +356,25 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             self._rest.start()
 
     def _budget(self) -> int:
+        """Return how many points are drawn while the camera moves."""
+        if self.layer.frame_points is not None:
+            return self.layer.frame_points
         if self._moving_points is None:
             name = str(gloo.gl.glGetParameter(gloo.gl.GL_RENDERER)).lower()
             software = any(word in name for word in ("llvmpipe", "softpipe", "swrast"))
             self._moving_points = MOVING_POINTS_SOFTWARE if software else MOVING_POINTS
         return self._moving_points
+
+    def _prefix(self) -> int:
+        """Return the length of the part of the buffers that this frame draws.
+
+        Hidden points cost little: where many are, a longer part is taken.
+        """
+        n = self.layer.n_items
+        if not self._moving:
+            return n
+        hidden = n / max(self.layer.n_visible, 1)
+        return int(min(self._budget() * min(hidden, 4.0), n))
 
     def _count_drawn(self) -> int:
         n = self._cloud.n_drawn
@@ -292,47 +394,17 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             return (0.0, 0.0, 0.0)
         return tuple(float(v) for v in canvas.bgcolor.rgb)
 
-    def _style(self, matrix: npt.NDArray[np.float64]) -> Style:
-        layer = self.layer
-        in_3d = len(layer.displayed_axes) == 3
-        bounds = np.nan_to_num(layer.bounds.astype(float))
-        w = float(np.append(bounds.mean(axis=0), 1) @ matrix[:, 3])
-        w = w if w > 0 else 1.0
-        per_unit = np.linalg.norm(matrix[:3, :2]) / np.sqrt(2) / w
-        zoom = per_unit * layer.pixel
-        size = layer.point_size * np.sqrt(zoom)
-        low, high = layer.canvas_size_limits
-        self.drawn_radius = float(np.clip(size, low, high)) / 2
-        scale = self.node.transforms.pixel_scale
+    def _frame(self) -> Frame:
+        width, height = (0, 0) if self.node.canvas is None else self.node.canvas.size
         tested = bool(self._cloud._vshare.gl_state.get("depth_test", True))
-        density = self._density(per_unit, layer.n_visible)
-        chosen = self._density(per_unit, layer.n_selected)
-        opaque = in_3d and tested
-        # Few selected points may grow; many would run into one blot.
-        room = float(np.clip(0.4 / chosen, 0.0, 1.0))
-        return Style(
+        return Frame(
             axes=self._axes()[:3, :3],
-            size=size * scale,
-            size_limits=(low * scale, high * scale),
-            center_w=w,
-            depth=_depth_range(bounds, matrix),
-            fog=FOG if in_3d else 0.0,
-            shading=0.35 if in_3d else 0.0,
             background=self._background(),
-            rim=tuple(float(v) for v in layer._rim),
-            alpha=1.0 if opaque else float(np.clip(1.1 / density, 0.12, 0.9)),
-            dimmed_alpha=float(np.clip(0.45 / density, 0.06, 0.55)),
-            selected_alpha=1.0 if opaque else float(np.clip(1.6 / chosen, 0.3, 1.0)),
-            selected_size=1.0 + 0.35 * room,
-            selected_growth=(0.3 + 0.9 * room) * scale,
+            pixel_scale=float(self.node.transforms.pixel_scale),
+            size=(int(width), int(height)),
+            depth_tested=tested,
+            n_drawn=self._cloud.n_drawn,
         )
-
-    def _density(self, per_unit: float, n_points: int) -> float:
-        """Return the summed area of points over that of the map on the canvas."""
-        layer = self.layer
-        map_pixels = layer.occupied * (layer.pixel * FIT_PIXELS * per_unit) ** 2
-        covered = max(n_points, 1) * np.pi * self.drawn_radius**2
-        return float(covered / max(map_pixels, 1.0))
 
     def _place_ring(self) -> None:
         layer = self.layer
@@ -352,7 +424,8 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         ring = coloring.SHAPES.index("ring")
         self._ring.set_table(table, np.full(coloring.TABLE_SIZE, ring, np.uint8))
         self._ring.set_positions(layer._xyz[item : item + 1].copy())
-        self._ring.set_state(np.zeros(1, np.float32))
+        self._ring.set_order(np.zeros(1, np.intp))
+        self._ring.set_state(np.zeros(1, np.uint16))
         self._ring.set_prefix(1)
         size = (2 * self.drawn_radius + 9 + growth) * self.node.transforms.pixel_scale
         self._ring.set_style(
@@ -365,30 +438,19 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         )
 
 
-def _same(first: tuple[Any, Any] | None, second: tuple[Any, Any]) -> bool:
-    return first is not None and first[0] == second[0] and first[1] is second[1]
+def make_visual(layer: Any, *args: Any, **kwargs: Any) -> Any:
+    """Return our visual of a layer, or napari's own when ours cannot be made.
 
-
-def _depth_range(
-    bounds: npt.NDArray[np.float64], matrix: npt.NDArray[np.float64]
-) -> tuple[float, float]:
-    """Return the depths between which a cloud in this box fades.
-
-    A round cloud fills the middle of its box: the outer fifths are left out.
+    napari calls this instead of a class.
     """
-    corners = (
-        np.array(
-            [
-                [bounds[i, 0], bounds[j, 1], bounds[k, 2], 1.0]
-                for i in (0, 1)
-                for j in (0, 1)
-                for k in (0, 1)
-            ]
+    try:
+        return VispyEmbeddingPoints(layer, *args, **kwargs)
+    except Exception as error:  # noqa: BLE001 (private classes may fail in any way)
+        layer._link = None
+        warnings.warn(
+            f"The fast points visual failed ({error}); napari draws the points "
+            "itself, which is slow above 100,000 points.",
+            RuntimeWarning,
+            stacklevel=2,
         )
-        @ matrix
-    )
-    w = np.where(corners[:, 3] > 0, corners[:, 3], np.nan)
-    depth = corners[:, 2] / w
-    low, high = float(np.nanmin(depth)), float(np.nanmax(depth))
-    margin = 0.22 * (high - low)
-    return (low + margin, high - margin) if high > low else (low - 1.0, low + 1.0)
+        return VispyPointsLayer(layer, *args, **kwargs)

@@ -1,16 +1,20 @@
 """The vispy visual: every point is one GL_POINTS vertex of 16 bytes.
 
-Twelve bytes are the position, four are the packed state: a row of the colour table
-(12 bits) and two flags. A float32 holds these numbers exactly, and vispy passes no
-integers. The colour table and the marker shapes are a small texture, so recolouring,
-hiding and selecting upload four bytes per point or less.
+Twelve bytes are the position, four the point's place in the *state texture*. That
+texture holds two bytes for each point in the order of ids: a row of the colour table
+(12 bits) and two flags. The vertex buffers are in drawing order and stay as they are
+when points are coloured, hidden or selected: what changes then is written straight
+into the texture, two bytes per point, with nothing to sort.
 
 With a selection two draws are made from the same buffers: the unselected points,
-dimmed and without writing depth, then the selected ones on top of them.
+dimmed and without writing depth, then the selected ones on top of them. In density
+mode the points are added up off the screen, see
+:mod:`napari_embed.gui.points.density`.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,122 +25,19 @@ from vispy.scene.visuals import create_visual_node
 from vispy.visuals import Visual
 
 from .coloring import TABLE_SIZE
+from .density import DensityScreen, Exposure
+from .shaders import FRAGMENT, VERTEX
 
-__all__ = ["PointCloud", "Style", "pack_flags", "pack_state"]
+__all__ = ["PointCloud", "Style", "pack_state"]
 
-SELECTED = 1 << 12
-HIDDEN = SELECTED << 1
+SELECTED_BIT, HIDDEN_BIT = 12, 13
+HIDDEN = 1 << HIDDEN_BIT
 
-_VERTEX = """
-attribute vec3 a_position;
-attribute float a_state;
-uniform mat3 u_axes;
-uniform sampler2D u_table;
-uniform float u_pass;
-uniform float u_size;
-uniform float u_size_min;
-uniform float u_size_max;
-uniform float u_center_w;
-uniform float u_depth_near;
-uniform float u_depth_far;
-uniform float u_fog;
-uniform vec3 u_background;
-uniform float u_alpha;
-uniform float u_selected_size;
-uniform float u_selected_growth;
-varying vec4 v_color;
-varying float v_size;
-varying float v_shape;
-varying float v_selected;
+LINE = 4096
+"""Points in a line of the state texture."""
 
-void main() {
-    float hidden = floor(a_state / 8192.0);
-    float rest = a_state - hidden * 8192.0;
-    float selected = floor(rest / 4096.0);
-    float row = rest - selected * 4096.0;
-    bool skipped = hidden > 0.5
-        || (u_pass > 0.5 && u_pass < 1.5 && selected > 0.5)
-        || (u_pass > 1.5 && selected < 0.5);
-    v_color = vec4(0.0);
-    v_size = 0.0;
-    v_shape = 0.0;
-    v_selected = 0.0;
-    if (skipped) {
-        gl_Position = vec4(2.0, 2.0, 2.0, 1.0);
-        gl_PointSize = 1.0;
-        return;
-    }
-    gl_Position = $transform(vec4(u_axes * a_position, 1.0));
-    float depth = gl_Position.z / gl_Position.w;
-    float far = clamp((depth - u_depth_near) / (u_depth_far - u_depth_near), 0.0, 1.0);
-
-    float size = u_size * u_center_w / gl_Position.w;
-    size *= 1.0 + u_fog * (0.35 - 0.5 * far);
-    size = clamp(size, u_size_min, u_size_max);
-    if (u_pass > 1.5) {
-        size = size * u_selected_size + u_selected_growth;
-        v_selected = 1.0;
-    }
-    gl_PointSize = size;
-    v_size = size;
-
-    float column = (row + 0.5) / 4096.0;
-    vec4 color = texture2D(u_table, vec2(column, 0.25));
-    v_shape = floor(texture2D(u_table, vec2(column, 0.75)).r * 255.0 + 0.5);
-    color.rgb = mix(color.rgb, u_background, u_fog * far);
-    if (u_pass > 0.5 && u_pass < 1.5) {
-        float grey = dot(color.rgb, vec3(0.3, 0.6, 0.1));
-        color.rgb = mix(mix(vec3(grey), vec3(0.5), 0.5), color.rgb, 0.65);
-    }
-    color.a *= u_alpha;
-    v_color = color;
-}
-"""
-
-_FRAGMENT = """
-uniform float u_shading;
-uniform vec4 u_rim;
-varying vec4 v_color;
-varying float v_size;
-varying float v_shape;
-varying float v_selected;
-
-float radius_of(vec2 p) {
-    // Distance from the centre, 1 on the outline of the marker.
-    vec2 q = abs(p);
-    if (v_shape < 0.5) return length(p);
-    if (v_shape < 1.5) return max(q.x, q.y) * 1.13;
-    if (v_shape < 2.5) return q.x + q.y;
-    if (v_shape < 3.5) return max(q.x * 1.15 - p.y * 0.57 + 0.2, p.y * 1.15 + 0.2);
-    if (v_shape < 4.5) return max(q.x * 1.15 + p.y * 0.57 + 0.2, -p.y * 1.15 + 0.2);
-    if (v_shape < 5.5) return max(max(q.x, q.y), 0.62 + min(q.x, q.y) * 1.2);
-    if (v_shape < 6.5) {
-        vec2 r = abs(vec2(p.x + p.y, p.x - p.y)) * 0.7071;
-        return max(max(r.x, r.y), 0.62 + min(r.x, r.y) * 1.2);
-    }
-    float d = length(p);
-    return max(d, 1.0 - (d - 0.55) * 2.0);
-}
-
-void main() {
-    if (v_size < 0.5) discard;
-    vec2 p = gl_PointCoord * 2.0 - 1.0;
-    float r = radius_of(p);
-    float inside = (1.0 - r) * v_size * 0.5;
-    float alpha = v_size > 2.5 ? clamp(inside + 0.5, 0.0, 1.0) : 1.0;
-    if (alpha < 0.2) discard;
-    vec3 rgb = v_color.rgb;
-    if (v_size > 4.5) {
-        rgb *= 1.0 - u_shading * r * r;
-    }
-    if (v_selected > 0.5) {
-        float rim = clamp(1.4 - inside, 0.0, 1.0);
-        rim *= clamp((v_size - 6.0) / 6.0, 0.0, 1.0);
-        rgb = mix(rgb, u_rim.rgb, rim * u_rim.a);
-    }
-    gl_FragColor = vec4(rgb, v_color.a * alpha);
-}
-"""
+_EXACT = 1 << 24  # whole numbers that a float32 holds
+_BLOCK = 65_536
 
 
 @dataclass(frozen=True)
@@ -160,41 +61,45 @@ class Style:
     selected_alpha: float = 1.0
     selected_size: float = 1.0
     selected_growth: float = 0.0
-
-
-def pack_flags(
-    selected: npt.NDArray[np.bool_] | None, drawable: npt.NDArray[np.bool_] | None
-) -> npt.NDArray[np.uint8] | None:
-    """Pack the flags of each point, uint8 (n,): 1 selected, 2 hidden.
-
-    ``None`` for ``selected`` means no point, for ``drawable`` all; both give None.
-    """
-    if drawable is None:
-        return None if selected is None else selected.view(np.uint8)
-    hidden = (~drawable).view(np.uint8)
-    hidden <<= 1
-    return hidden if selected is None else hidden | selected.view(np.uint8)
+    exposure: Exposure | None = None
 
 
 def pack_state(
-    rows: npt.NDArray[np.uint16], flags: npt.NDArray[np.uint8] | None
-) -> npt.NDArray[np.float32]:
-    """Join table rows and flags to the number each vertex gets, float32 (n,)."""
-    state = rows.astype(np.float32)
-    if flags is not None:
-        scaled = flags.astype(np.float32)
-        scaled *= SELECTED
-        state += scaled
-    return state
+    rows: npt.NDArray[np.uint16],
+    selected: npt.NDArray[np.bool_] | None,
+    drawable: npt.NDArray[np.bool_] | None,
+    out: npt.NDArray[np.uint16],
+) -> None:
+    """Write table row and flags of each point into ``out``, uint16 (n,).
+
+    ``None`` for ``selected`` means no point, for ``drawable`` all.
+    """
+    if selected is None and drawable is None:
+        np.copyto(out, rows)
+        return
+    for start in range(0, len(rows), _BLOCK):
+        block = slice(start, start + _BLOCK)
+        flags = np.zeros(len(rows[block]), np.uint16)
+        if drawable is not None:
+            np.logical_not(drawable[block], out=flags, casting="unsafe")
+            flags <<= np.uint16(1)
+        if selected is not None:
+            flags |= selected[block].view(np.uint8)
+        flags <<= np.uint16(SELECTED_BIT)
+        np.bitwise_or(flags, rows[block], out=out[block])
 
 
 class PointCloudVisual(Visual):
-    """Points from one position and one state buffer; see the module's text."""
+    """Points from two vertex buffers and a state texture; see the module's text."""
 
     def __init__(self) -> None:
-        Visual.__init__(self, vcode=_VERTEX, fcode=_FRAGMENT)
+        Visual.__init__(self, vcode=VERTEX, fcode=FRAGMENT)
         self._positions = gloo.VertexBuffer(np.zeros((1, 3), np.float32))
-        self._state = gloo.VertexBuffer(np.full(1, HIDDEN, np.float32))
+        self._places = gloo.VertexBuffer(np.zeros(1, np.float32))
+        self._packed = np.full((1, LINE), HIDDEN, np.uint16)
+        self._state = gloo.Texture2D(
+            _as_bytes(self._packed), interpolation="nearest", resizable=True
+        )
         self._table = gloo.Texture2D(
             np.zeros((2, TABLE_SIZE, 4), np.uint8), interpolation="nearest"
         )
@@ -202,12 +107,29 @@ class PointCloudVisual(Visual):
         self.n_drawn = 0
         self.has_selection = False
         self.before_draw: Any = None
+        self.on_failure: Callable[[Exception], None] | None = None
         self._style: Style | None = None
+        self._screen: DensityScreen | None = None
         self._draw_mode = "points"
-        self.shared_program["u_table"] = self._table
-        self.shared_program["u_pass"] = 0.0
+        program = self.shared_program
+        program["u_table"] = self._table
+        program["u_state"] = self._state
+        program["u_lines"] = 1.0
+        program["u_first_line"] = 0.0
+        program["u_has_shapes"] = 0.0
+        program["u_pass"] = 0.0
+        program["u_hill"] = 2.0
         self.set_gl_state("translucent", depth_test=True)
         self._bind(1)
+
+    def set_order(self, order: npt.NDArray[np.intp]) -> None:
+        """Upload the drawing order, ids (n,)."""
+        n = len(order)
+        first = 0 if n <= _EXACT else _EXACT  # a float32 holds these and their negative
+        self.shared_program["u_first_line"] = float(first // LINE)
+        if n:
+            self._places.set_data((order - first).astype(np.float32))
+        self._bind(max(self.n_drawn, 1))
 
     def set_positions(self, positions: npt.NDArray[np.float32]) -> None:
         """Upload (n, 3) positions, already in drawing order and finite."""
@@ -216,11 +138,19 @@ class PointCloudVisual(Visual):
             self._positions.set_data(positions)
         self._bind(max(self.n_drawn, 1))
 
-    def set_state(self, state: npt.NDArray[np.float32]) -> None:
-        """Upload (n,) packed state in drawing order."""
-        if len(state):
-            self._state.set_data(state)
-        self._bind(max(self.n_drawn, 1))
+    def set_state(
+        self,
+        rows: npt.NDArray[np.uint16],
+        selected: npt.NDArray[np.bool_] | None = None,
+        drawable: npt.NDArray[np.bool_] | None = None,
+    ) -> None:
+        """Upload table row and flags of each point, in the order of ids."""
+        lines = max(-(-len(rows) // LINE), 1)
+        if len(self._packed) != lines:
+            self._packed = np.full((lines, LINE), HIDDEN, np.uint16)
+            self.shared_program["u_lines"] = float(lines)
+        pack_state(rows, selected, drawable, self._packed.reshape(-1)[: len(rows)])
+        self._state.set_data(_as_bytes(self._packed))
 
     def set_table(
         self, table: npt.NDArray[np.float32], shapes: npt.NDArray[np.uint8]
@@ -230,6 +160,7 @@ class PointCloudVisual(Visual):
         texture[0] = np.round(table * 255)
         texture[1, :, 0] = shapes
         self._table.set_data(texture)
+        self.shared_program["u_has_shapes"] = float(shapes.any())
 
     def set_prefix(self, n_drawn: int) -> None:
         """Draw only the first points of the buffers from now on."""
@@ -254,9 +185,9 @@ class PointCloudVisual(Visual):
         program["u_rim"] = style.rim
 
     def _bind(self, n: int) -> None:
-        if n <= min(self._positions.size, self._state.size):
+        if n <= min(self._positions.size, self._places.size):
             self.shared_program["a_position"] = self._positions[:n]
-            self.shared_program["a_state"] = self._state[:n]
+            self.shared_program["a_place"] = self._places[:n]
 
     def _prepare_transforms(self, view: Any) -> None:
         view.view_program.vert["transform"] = view.get_transform()
@@ -267,26 +198,62 @@ class PointCloudVisual(Visual):
         return self.n_drawn > 0 and self._style is not None
 
     def draw(self) -> None:
-        """Draw all points, or the unselected and then the selected ones."""
-        if not self.visible or not self._prepare_draw(view=self):
+        """Draw the points; a failure is told to ``on_failure`` if that is set."""
+        if not self.visible:
             return
+        try:
+            if self._prepare_draw(view=self):
+                self._draw_points()
+        except Exception as error:
+            if self.on_failure is None:
+                raise
+            self.on_failure(error)
+
+    def _draw_points(self) -> None:
+        """Draw all points, or the unselected and then the selected ones."""
         self._configure_gl_state()
         style = self._style
+        if style.exposure is not None:
+            self._draw_density(style, style.exposure)
+            return
         if not self.has_selection:
+            # Points that let others through must not hide them.
+            gloo.set_depth_mask(style.alpha > 0.99)
             self._draw_pass(0.0, style.alpha)
+            gloo.set_depth_mask(True)
             return
         gloo.set_depth_mask(False)
         self._draw_pass(1.0, style.dimmed_alpha)
         gloo.set_depth_mask(True)
         self._draw_pass(2.0, style.selected_alpha)
 
+    def _draw_density(self, style: Style, exposure: Exposure) -> None:
+        if self._screen is None:
+            self._screen = DensityScreen()
+        self.shared_program["u_hill"] = exposure.diameter
+        with self._screen.collecting():
+            self._draw_pass(3.0, 1.0)
+        self._screen.show(exposure)
+        self._configure_gl_state()
+        if self.has_selection and exposure.selected_on_top:
+            gloo.set_state(depth_test=False)
+            self._draw_pass(2.0, style.selected_alpha)
+            self._configure_gl_state()
+
     def _draw_pass(self, number: float, alpha: float) -> None:
-        self.shared_program["u_pass"] = number
-        self.shared_program["u_alpha"] = alpha
+        program = self.shared_program
+        program["u_pass"] = number
+        program["u_alpha"] = alpha
+        program["u_dim"] = 1.0 if self.has_selection else 0.0
         self._program.draw("points")
 
     def _compute_bounds(self, axis: int, view: Any) -> None:
         return None
+
+
+def _as_bytes(packed: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint8]:
+    """Return low and high byte of each number, (lines, LINE, 2), without a copy."""
+    return packed.view(np.uint8).reshape(len(packed), LINE, 2)
 
 
 PointCloud = create_visual_node(PointCloudVisual)

@@ -1,0 +1,66 @@
+"""How points are displayed, as one frozen value (no Qt, no napari)."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+from napari_embed.errors import InputError
+
+__all__ = ["DENSITY_MODES", "Density", "DisplaySettings"]
+
+Density = Literal["off", "colors", "heat"]
+DENSITY_MODES: tuple[Density, ...] = ("off", "colors", "heat")
+
+
+@dataclass(frozen=True)
+class DisplaySettings:
+    """How points look; None stands for a value that follows from the map.
+
+    Attributes
+    ----------
+    size
+        Diameter in pixels when the map is 600 pixels across; None: from the number
+        and density of the points.
+    opacity
+        Of each point, between 0 and 1; None: from the density on the canvas, opaque
+        in 3D.
+    density
+        "off" draws points; "colors" adds them up to a picture of the density in the
+        mean colour; "heat" shows the density alone.
+    shapes
+        Give each class a marker of its own.
+    frame_points
+        Most points drawn while the camera moves; None: what the graphics card takes.
+    front_only
+        Box and lasso leave out points that others hide.
+
+    Raises
+    ------
+    InputError
+        If a value is out of range.
+    """
+
+    size: float | None = None
+    opacity: float | None = None
+    density: Density = "off"
+    shapes: bool = False
+    frame_points: int | None = None
+    front_only: bool = False
+
+    def __post_init__(self) -> None:
+        if self.size is not None and not (math.isfinite(self.size) and self.size > 0):
+            raise InputError(f"The point size is {self.size}, expected more than 0.")
+        if self.opacity is not None and not 0 <= self.opacity <= 1:
+            raise InputError(f"The opacity is {self.opacity}, expected 0 to 1.")
+        if self.density not in DENSITY_MODES:
+            raise InputError(
+                f"The density mode is {self.density!r}, expected one of "
+                f"{', '.join(DENSITY_MODES)}."
+            )
+        if self.frame_points is not None and self.frame_points < 1:
+            raise InputError(
+                f"The points drawn while moving are {self.frame_points}, expected 1 "
+                "or more."
+            )
