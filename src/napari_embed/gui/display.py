@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from napari_embed.errors import InputError
 
@@ -64,3 +65,29 @@ class DisplaySettings:
                 f"The points drawn while moving are {self.frame_points}, expected 1 "
                 "or more."
             )
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> DisplaySettings:
+        """Return settings from a dictionary that may be of another program.
+
+        Names that are not known are left out.
+
+        Raises
+        ------
+        InputError, TypeError, ValueError
+            If a value is of another type or out of range.
+        """
+
+        def number(name: str) -> float | None:
+            value = values.get(name)
+            return None if value is None else float(value)
+
+        frame_points = values.get("frame_points")
+        return cls(
+            size=number("size"),
+            opacity=number("opacity"),
+            density=values.get("density", "off"),
+            shapes=bool(values.get("shapes", False)),
+            frame_points=None if frame_points is None else int(frame_points),
+            front_only=bool(values.get("front_only", False)),
+        )

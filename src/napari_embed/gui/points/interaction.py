@@ -19,6 +19,7 @@ from napari.layers.points._points_constants import Mode
 from napari_embed.errors import InputError
 
 from . import geometry, tools
+from .front import front_mask
 
 __all__ = ["PICK_PIXELS", "Interaction"]
 
@@ -194,7 +195,7 @@ class Interaction:
         matrix = self._require_matrix() if matrix is None else matrix
         inside = geometry.in_box(self._xyz, matrix, corner, opposite)
         with self.history.step("box"):
-            self._select_inside(inside, how)
+            self._select_inside(inside, how, matrix)
 
     def select_lasso(
         self,
@@ -210,11 +211,21 @@ class Interaction:
         matrix = self._require_matrix() if matrix is None else matrix
         inside = geometry.in_polygon(self._xyz, matrix, vertices)
         with self.history.step("lasso"):
-            self._select_inside(inside, how)
+            self._select_inside(inside, how, matrix)
 
-    def _select_inside(self, inside: BoolMask, how: tools.How) -> None:
+    def _select_inside(
+        self, inside: BoolMask, how: tools.How, matrix: npt.NDArray[np.float64]
+    ) -> None:
         if self.pickable is not None:
             inside &= self.pickable
+        if self.front_only:
+            inside = front_mask(
+                self._xyz,
+                matrix,
+                cell=self.front_cell,
+                pickable=self.pickable,
+                inside=inside,
+            )
         self.select(inside, how=how)
 
     def fit_view(self) -> None:

@@ -19,6 +19,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any
 
 import numpy as np
@@ -27,6 +28,7 @@ import pandas as pd
 import pyarrow as pa
 
 from napari_embed.errors import InputError
+from napari_embed.gui.display import DisplaySettings
 
 from . import coloring
 from .coloring import MISSING, TABLE_SIZE, Coloring
@@ -100,9 +102,10 @@ def _about(layer: EmbeddingPoints, names: dict[str, str]) -> dict[str, Any]:
             "rows": np.round(colors.table[:rows].astype(float), 6).tolist(),
             "shapes": colors.shapes[:rows].tolist(),
             "missing_shape": int(colors.shapes[MISSING]),
+            "by_class": colors.by_class,
         },
         "look": {
-            "point_size": layer._user_size,
+            "display": asdict(layer.display),
             "symbol": str(layer.current_symbol.value),
             **{name: _plain(getattr(layer, name)) for name in LOOK},
         },
@@ -237,8 +240,7 @@ def _dress(layer: EmbeddingPoints, look: dict[str, Any]) -> None:
     for name in LOOK:
         if name in look:
             setattr(layer, name, look[name])
-    if look.get("point_size") is not None:
-        layer.point_size = float(look["point_size"])
+    layer.display = DisplaySettings.from_dict(look.get("display", {}))
     if "symbol" in look:
         layer.current_symbol = str(look["symbol"])
 
@@ -260,7 +262,8 @@ def _color(layer: EmbeddingPoints, table: pa.Table, colors: dict[str, Any]) -> N
     if n_rows <= MISSING:
         full.table[MISSING] = coloring.MISSING_COLOR
         full.shapes[MISSING] = int(colors["missing_shape"]) % len(coloring.SHAPES)
-    made = Coloring(np.array(index), full.table, full.shapes, n_rows)
+    by_class = bool(colors.get("by_class", False))
+    made = Coloring(np.array(index), full.table, full.shapes, n_rows, by_class)
     layer.restore_coloring(made, str(colors["mode"]))
 
 

@@ -201,13 +201,17 @@ class PointCloudVisual(Visual):
         """Draw the points; a failure is told to ``on_failure`` if that is set."""
         if not self.visible:
             return
+        if self.on_failure is None:
+            self._draw_if_ready()
+            return
         try:
-            if self._prepare_draw(view=self):
-                self._draw_points()
-        except Exception as error:
-            if self.on_failure is None:
-                raise
+            self._draw_if_ready()
+        except Exception as error:  # noqa: BLE001 (a driver may fail in any way)
             self.on_failure(error)
+
+    def _draw_if_ready(self) -> None:
+        if self._prepare_draw(view=self):
+            self._draw_points()
 
     def _draw_points(self) -> None:
         """Draw all points, or the unselected and then the selected ones."""
