@@ -25,6 +25,7 @@ class FakeMap:
         self.on_excluded: Callable[[int], None] | None = None
         self.on_removed: Callable[[], None] | None = None
         self.on_ndisplay: Callable[[int], None] | None = None
+        self.on_display: Callable[[Any], None] | None = None
         self.history = History()
         self.calls: list[tuple[str, Any]] = []
         self.mask = np.zeros(0, dtype=bool)
@@ -107,6 +108,9 @@ class FakeMap:
 
     def set_select_mode(self, how: str) -> None:
         self.calls.append(("mode", how))
+
+    def set_display(self, settings: Any) -> None:
+        self.calls.append(("display", settings))
 
     def set_tool(self, tool: str) -> None:
         self.calls.append(("tool", tool))

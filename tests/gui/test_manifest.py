@@ -129,6 +129,7 @@ def test_commands_act_on_the_current_viewer(plugin_viewer, monkeypatch) -> None:
     # Without a map they do nothing and raise nothing.
     for name in (
         "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
+        "density", "front_only", "marker_per_class",
         "exclude_selected", "fit_selection", "hide_selected", "include_all",
         "invert_selection", "isolate_selected", "next_page", "previous_page", "redo",
         "show_all", "undo",

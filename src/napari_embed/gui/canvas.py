@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_embed.gui.cameras import Cameras
+from napari_embed.gui.display import DisplaySettings
 from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
@@ -40,6 +41,7 @@ class NapariMap:
 
     link_changed = Signal()
     layer_added = Signal(object)
+    drawn_changed = Signal(str)  # how many points the last frame shows
 
     def __init__(self, viewer: Any) -> None:
         self.on_selection: Callable[[int], None] | None = None
@@ -47,6 +49,7 @@ class NapariMap:
         self.on_excluded: Callable[[int], None] | None = None
         self.on_removed: Callable[[], None] | None = None
         self.on_ndisplay: Callable[[int], None] | None = None
+        self.on_display: Callable[[DisplaySettings], None] | None = None
         self.history = History()
         self.layer: EmbeddingPoints | None = None
         self.link: ImageLink | None = None
@@ -61,6 +64,7 @@ class NapariMap:
         self._free_width = float("inf")  # canvas pixels left of the images
         self._tool = "pan"
         self._select_mode = "replace"
+        self._display = DisplaySettings()
         self._excluded: NDArray[np.bool_] | None = None  # of a layer that was removed
         viewer.layers.events.removed.connect(self._removed)
         # After napari's own, which moves the camera.
@@ -137,6 +141,9 @@ class NapariMap:
         layer.history = self.history
         layer.tool = self._tool
         layer.select_mode = self._select_mode
+        layer.display = self._display
+        layer.signals.display_changed.connect(self._display_changed)
+        layer.signals.drawn_changed.connect(self._drawn_changed)
         self.layer_added.emit(layer)
         self._make_link()
 
@@ -370,6 +377,27 @@ class NapariMap:
         self._tool = tool
         if self.on_tool is not None:
             self.on_tool(tool)
+
+    def set_display(self, settings: DisplaySettings) -> None:
+        """Choose how points look; kept for the maps that follow."""
+        self._display = settings
+        if self.layer is not None:
+            self.layer.display = settings
+
+    def _display_changed(self) -> None:
+        if self.layer is not None:
+            self._display = self.layer.display
+            if self.on_display is not None:
+                self.on_display(self._display)
+
+    def _drawn_changed(self, _n_drawn: int) -> None:
+        """Say how many points are drawn, when it is a part and when all are again."""
+        if self.layer is None:
+            return
+        self.drawn_changed.emit(self.layer.drawn_words())
+        if self.layer is self._active():
+            # napari asks again only when the mouse moves.
+            self._viewer.status = self.layer.get_status()
 
     def set_tool(self, tool: str) -> None:
         """Choose what a drag does."""

@@ -7,6 +7,7 @@ hidden points and classes live here and are recorded in the same history.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from psygnal import SignalInstance
 
 from napari_embed.gui.coloring import Coloring
+from napari_embed.gui.display import DisplaySettings
 from napari_embed.gui.history import PackedMask
 from napari_embed.gui.state import Message, ViewState
 from napari_embed.gui.views import MapView
@@ -42,6 +44,7 @@ class Choosing:
         self._map.on_excluded = self._excluded_changed
         self._map.on_removed = self._map_removed
         self._map.on_ndisplay = self._ndisplay_changed
+        self._map.on_display = self._display_changed
         self._map.history.changed.connect(self._history_changed)
 
     def _map_removed(self) -> None:
@@ -65,6 +68,15 @@ class Choosing:
     def tool_changed(self, tool: str) -> None:
         """Take note that the canvas chose a tool itself."""
         self.update(tool=tool)
+
+    def set_display(self, **changes: Any) -> None:
+        """Change how points look, by the names of `DisplaySettings`."""
+        settings = replace(self.state.display, **changes)
+        self.update(display=settings)
+        self._map.set_display(settings)
+
+    def _display_changed(self, settings: DisplaySettings) -> None:
+        self.update(display=settings)
 
     def set_select_mode(self, how: str) -> None:
         """Choose what a box, lasso or click does: "replace", "add", ..."""

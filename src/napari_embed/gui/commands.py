@@ -10,6 +10,7 @@ from collections.abc import Callable
 import napari
 
 from napari_embed.errors import InputError
+from napari_embed.gui.display import DENSITY_MODES
 from napari_embed.gui.docks.all_panels import AllPanels, open_all_panels
 from napari_embed.gui.docks.gallery import open_gallery as show_gallery
 from napari_embed.gui.docks.keys import show_keys
@@ -17,11 +18,11 @@ from napari_embed.gui.session import ViewerSession, session_for
 
 __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
-    "exclude_selected", "fit_selection", "hide_selected", "include_all",
-    "invert_selection", "isolate_selected", "keys", "next_page", "open_all",
-    "open_folder", "open_gallery", "open_project", "open_sample", "other_dimensions",
-    "previous_page", "redo", "show_all", "toggle_hover", "tool_box", "tool_lasso",
-    "tool_pan", "undo",
+    "density", "exclude_selected", "fit_selection", "front_only", "hide_selected",
+    "include_all", "invert_selection", "isolate_selected", "keys",
+    "marker_per_class", "next_page", "open_all", "open_folder", "open_gallery",
+    "open_project", "open_sample", "other_dimensions", "previous_page", "redo",
+    "show_all", "toggle_hover", "tool_box", "tool_lasso", "tool_pan", "undo",
 ]  # fmt: skip
 
 
@@ -105,6 +106,25 @@ def other_dimensions() -> None:
     """Turn from the 2D to the 3D map, or back."""
     controller = _session().controller
     controller.show_dimensions(5 - controller.state.ndisplay)
+
+
+def density() -> None:
+    """Take the next way to show density: off, mixed colours, heat."""
+    controller = _session().controller
+    now = DENSITY_MODES.index(controller.state.display.density)
+    controller.set_display(density=DENSITY_MODES[(now + 1) % len(DENSITY_MODES)])
+
+
+def marker_per_class() -> None:
+    """Give each class a marker of its own, or all the same again."""
+    controller = _session().controller
+    controller.set_display(shapes=not controller.state.display.shapes)
+
+
+def front_only() -> None:
+    """Let box and lasso leave out points that others hide, or select through again."""
+    controller = _session().controller
+    controller.set_display(front_only=not controller.state.display.front_only)
 
 
 def invert_selection() -> None:

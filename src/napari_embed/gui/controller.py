@@ -243,6 +243,7 @@ class Controller(Choosing, Showing):
         kept = {
             "tool": self.state.tool,
             "select_mode": self.state.select_mode,
+            "display": self.state.display,
             "busy": self.state.busy,
             "settings": self.state.settings,
             "device": self.state.device,

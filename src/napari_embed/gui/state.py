@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from napari_embed.gui.display import DisplaySettings
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
 __all__ = [
@@ -168,6 +169,8 @@ class ViewState:
         What undo and redo would do, "" for nothing.
     tool, select_mode
         What dragging does, and what happens to the selection then.
+    display
+        How points look, and what a frame and a lasso take in.
     device
         What the engine computes on, "" before it has told.
     busy
@@ -194,6 +197,7 @@ class ViewState:
     redo_label: str = ""
     tool: Tool = "pan"
     select_mode: SelectMode = "replace"
+    display: DisplaySettings = field(default_factory=DisplaySettings)
     device: str = ""
     busy: str = ""
     opening: ProgressView | None = None

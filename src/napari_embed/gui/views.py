@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.gui.display import DisplaySettings
 from napari_embed.gui.history import History
 
 __all__ = ["MapView"]
@@ -20,13 +21,15 @@ class MapView(Protocol):
     changed it, ``on_excluded(count)`` likewise, and ``on_ndisplay(d)`` after the user
     turned to 2 or 3 dimensions. It records the first two in ``history``, which is
     empty whenever other items are shown. ``on_removed()`` follows when somebody else
-    took the points away.
+    took the points away, ``on_display(settings)`` when they look different for
+    whatever reason.
     """
 
     on_selection: Callable[[int], None] | None
     on_excluded: Callable[[int], None] | None
     on_removed: Callable[[], None] | None
     on_ndisplay: Callable[[int], None] | None
+    on_display: Callable[[DisplaySettings], None] | None
     history: History
 
     def prepare(self, n: int) -> None:
@@ -101,6 +104,9 @@ class MapView(Protocol):
 
     def set_select_mode(self, how: str) -> None:
         """Choose what a box, lasso or click does: "replace", "add", ..."""
+
+    def set_display(self, settings: DisplaySettings) -> None:
+        """Choose how points look; kept for the maps that follow."""
 
     def set_tool(self, tool: str) -> None:
         """Choose what a drag does: "pan", "box" or "lasso"."""

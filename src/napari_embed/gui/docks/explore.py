@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.display import DisplaySection
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.live_card import LiveCard
@@ -76,6 +77,8 @@ class ExplorePanel(Panel):
             lambda shown: self.controller.set_hidden_classes(() if shown else (-1,))
         )
         column.addWidget(self.numbers)
+        self.display = DisplaySection(self.controller, self.session.map)
+        column.addWidget(self.display)
         column.addWidget(self._build_selection())
         self.rest = QWidget()  # takes the room that the legend does not need
         self.rest.setSizePolicy(
@@ -272,6 +275,7 @@ class ExplorePanel(Panel):
         self._show_choice(new, old)
         self._show_selection(new)
         self.live.show_state(new)
+        self.display.show_settings(new.display)
         self.status.setText(status_words(new))
 
     def _show_choice(self, new: ViewState, old: ViewState) -> None:
