@@ -6,7 +6,11 @@ one cannot slow the other; napari's layer gets a time limit, and what it does no
 finish is missing from the results.
 
     xvfb-run -a -s "-screen 0 1400x900x24" python benchmarks/bench_viewer.py
-    ... bench_viewer.py --points 5000000 --ours-only --name viewer_5m
+
+Frame rates need a graphics card; without one this option says so and ends::
+
+    python benchmarks/bench_viewer.py --frames            # a window of napari
+    python benchmarks/bench_viewer.py --frames --egl      # no display needed
 """
 
 from __future__ import annotations
@@ -50,19 +54,25 @@ def cpu_ms(action: Callable[[], Any]) -> float:
     return (time.thread_time() - start) * 1000
 
 
+def clusters(n: int, dims: int = 3) -> tuple[np.ndarray, np.ndarray]:
+    """Return positions (n, dims) in 50 round clusters, and each point's cluster."""
+    rng = np.random.default_rng(1)
+    centers = rng.normal(size=(50, 3)) * 20
+    labels = rng.integers(0, 50, n)
+    xyz = (centers[labels] + rng.normal(size=(n, 3)) * 3).astype(np.float32)
+    return xyz[:, :dims].copy(), labels
+
+
 class Stage:
     """A viewer with one layer of random clusters, and the mouse."""
 
-    def __init__(self, n: int, kind: str) -> None:
+    def __init__(self, n: int, kind: str, dims: int = 3) -> None:
         import napari
         from qtpy.QtWidgets import QApplication
 
-        self.n, self.kind = n, kind
+        self.n, self.kind, self.dims = n, kind, dims
         self.rng = np.random.default_rng(0)
-        centers = self.rng.normal(size=(50, 3)) * 20
-        self.labels = self.rng.integers(0, 50, n)
-        noise = self.rng.normal(size=(n, 3)) * 3
-        self.xyz = (centers[self.labels] + noise).astype(np.float32)
+        self.xyz, self.labels = clusters(n, dims)
         self.values = self.rng.normal(size=n)
         self.half = self.rng.random(n) < 0.5
         palette = self.rng.random((50, 4))
@@ -73,7 +83,7 @@ class Stage:
         self.canvas.native.setFixedSize(800, 600)
         for _ in range(5):
             QApplication.processEvents()
-        self.viewer.dims.ndisplay = 3
+        self.viewer.dims.ndisplay = dims
         self.canvas._scene_canvas.set_current()
         names = [f"class {c}" for c in range(50)]
         self.classes = pd.Categorical.from_codes(self.labels, names)
@@ -231,6 +241,23 @@ class Stage:
         self.flush()
         self.part_ms = (time.thread_time() - start) * 1000
 
+    def frame(self) -> None:
+        """Draw a frame and wait for it."""
+        from vispy import gloo
+
+        self.canvas._scene_canvas._draw_scene()
+        gloo.gl.glFinish()
+
+    def turn(self) -> None:
+        """Turn or move the camera a little."""
+        camera = getattr(self.viewer, "scene", self.viewer).camera
+        if self.dims == 3:
+            first, second, third = camera.angles
+            camera.angles = (first + 3, second, third)
+        else:
+            z, y, x = camera.center
+            camera.center = (z, y + 0.5, x + 0.5)
+
     def ndisplay(self) -> None:
         """Switch to 2D."""
         self.viewer.dims.ndisplay = 2
@@ -315,15 +342,26 @@ def table(results: dict[str, dict[str, float]]) -> str:
 def main() -> None:
     """Run every kind and size in a process of its own and save the results."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--points", type=int, nargs="+", default=[100_000, 1_000_000])
+    parser.add_argument("--points", type=int, nargs="+", default=[1_000_000, 5_000_000])
+    parser.add_argument("--frames", action="store_true", help="frame rates instead")
+    parser.add_argument("--egl", action="store_true", help="frames without a display")
+    parser.add_argument(
+        "--software", action="store_true", help="frames on the CPU, to try the option"
+    )
     parser.add_argument("--ours-only", action="store_true")
-    parser.add_argument("--limit", type=float, default=300, help="seconds per process")
+    parser.add_argument("--limit", type=float, default=900, help="seconds per process")
     parser.add_argument("--name", default="viewer")
     parser.add_argument("--child", nargs=3, metavar=("KIND", "N", "OUT"))
     arguments = parser.parse_args()
     if arguments.child:
         kind, n, out = arguments.child
         run(int(n), kind, Path(out))
+    if arguments.frames:
+        from _frames import measure
+
+        sizes = arguments.points if "--points" in sys.argv else None
+        measure(sizes, egl=arguments.egl, software=arguments.software)
+        return
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
         environment = {**os.environ, "NAPARI_CONFIG": f"{folder}/settings.yaml"}

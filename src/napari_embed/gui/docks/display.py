@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.display import DisplaySettings
+from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.parts import Fold, elided, label, set_role
 from napari_embed.gui.docks.style import GAP_PX
 
@@ -175,7 +176,7 @@ class DisplaySection(Fold):
                 section.show_drawn(words)
 
         signal.connect(tell)
-        self.destroyed.connect(lambda *_: signal.disconnect(tell))
+        when_gone(self, lambda: signal.disconnect(tell))
 
     def show_drawn(self, words: str) -> None:
         """Say how many points the last frame shows."""

@@ -77,9 +77,9 @@ class ExplorePanel(Panel):
             lambda shown: self.controller.set_hidden_classes(() if shown else (-1,))
         )
         column.addWidget(self.numbers)
+        column.addWidget(self._build_selection())
         self.display = DisplaySection(self.controller, self.session.map)
         column.addWidget(self.display)
-        column.addWidget(self._build_selection())
         self.rest = QWidget()  # takes the room that the legend does not need
         self.rest.setSizePolicy(
             QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding
