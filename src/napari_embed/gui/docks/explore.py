@@ -78,14 +78,14 @@ class ExplorePanel(Panel):
         )
         column.addWidget(self.numbers)
         column.addWidget(self._build_selection())
-        self.display = DisplaySection(self.controller, self.session.map)
-        column.addWidget(self.display)
         self.rest = QWidget()  # takes the room that the legend does not need
         self.rest.setSizePolicy(
             QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Expanding
         )
         self.status = elided("muted")
         column.addWidget(self.status)
+        self.display = DisplaySection(self.controller, self.session.map)
+        column.addWidget(self.display)
         column.addWidget(self.rest, 1)
         self.content.addWidget(self.body, 1)
         self.content.addStretch(0)
