@@ -11,7 +11,7 @@ memory, and of the finished map the exact KL (all pairs, float64; from 100,000 p
 on the Z of a random sample of rows, with its standard error), the neighborhood
 preservation for k = 1 to 3 x perplexity, and the agreement of the 10 nearest neighbors
 on the label.
-A million points are timed only: 50 iterations from the start, 50 on a developed map.
+A million points are timed only: iterations from the start, and on a developed map.
 
 The wheels of openTSNE use NumPy's FFT on one thread. Built from source where FFTW is
 installed it uses that, which is faster; ``--fftw FOLDER`` names such a build (``pip
@@ -51,7 +51,9 @@ from napari_embed.tsne import affinities, initial_positions, neighbor_graph
 from napari_embed.tsne.metrics import knn_label_agreement, neighborhood_preservation
 from napari_embed.tsne.reference import exact_kl, exact_optimize
 
-EXAGGERATION, EARLY, ITERATIONS, TIMED = 12.0, 250, 750, 50
+EXAGGERATION, EARLY, ITERATIONS = 12.0, 250, 750
+# Ours does more in some iterations than in others; the others' are all alike.
+TIMED, FEWER = 50, 20
 SAMPLED_FROM, SAMPLED_ROWS = 100_000, 40_000
 EXACT_ITEMS = 1000
 
@@ -88,30 +90,31 @@ class Case:
     plans: tuple[Plan, ...]
 
 
+# The wheel's FFT runs once, to be seen beside the other; its maps are the same.
 FFTW = ("openTSNE FFTW", "openTSNE FFTW, fine grid")
-WHEEL = ("openTSNE", "openTSNE, fine grid")
 CASES = {
     "10k": Case("fashion", 10_000, (
-        Plan(("ours", *FFTW, *WHEEL, "ours, preset fast", "scikit-learn")),
+        Plan(("ours", *FFTW, "openTSNE", "ours, preset fast", "scikit-learn")),
         Plan(("ours",), dim=3),
     )),
     "70k": Case("fashion", 70_000, (
         Plan(("ours", *FFTW), seeds=(0, 1, 2)),
         Plan(("openTSNE", "ours, preset fast")),
         Plan(("ours",), dim=3),
-        Plan(("scikit-learn", "openTSNE, fine grid")),
+        Plan(("scikit-learn",)),
     )),
     "20k-3d": Case("fashion", 20_000, (
         Plan(("ours", "scikit-learn", "scikit-learn, our kernel"), dim=3),
     )),
     "300k": Case("words", 300_000, (
-        Plan(("ours", *FFTW)),
-        Plan(("openTSNE", "ours, preset fast")),
+        Plan(("ours", *FFTW, "ours, preset fast")),
         Plan(("ours",), dim=3),
     )),
     "1m": Case("generated", 1_000_000, (
-        Plan(("ours", *FFTW, "openTSNE"), stage="start", iterations=TIMED),
-        Plan(("ours", *FFTW, "openTSNE"), stage="developed", iterations=TIMED),
+        Plan(("ours",), stage="start", iterations=TIMED),
+        Plan(("ours",), stage="developed", iterations=TIMED),
+        Plan(("openTSNE FFTW",), stage="start", iterations=FEWER),
+        Plan(("openTSNE FFTW",), stage="developed", iterations=FEWER),
         Plan(("ours",), dim=3, stage="start", iterations=TIMED),
         Plan(("scikit-learn",), stage="start", iterations=5),
         Plan(("scikit-learn",), stage="developed", iterations=5),

@@ -1,6 +1,7 @@
-"""Write docs/performance.md, and the table in README.md, from benchmarks/results.
+"""Write docs/performance.md and the tables of README.md and docs/engine.md.
 
-Every figure that the documentation quotes comes from a saved result, never by hand::
+They come from benchmarks/results: what the documentation quotes was saved, never
+typed in::
 
     python scripts/make_performance_page.py
 """
@@ -168,7 +169,7 @@ def _whole_maps(case: str) -> str:
         labels = "label_agreement_10" in seeds[0]
         rows.append(
             [
-                f"{name}, {dim}D" + (f", {len(seeds)} seeds" * (len(seeds) > 1)),
+                f"{name}, {dim}D" + (f", {len(seeds)} seeds" if seeds[1:] else ""),
                 kl,
                 *[f"{sum(r['precision'][k - 1] for r in seeds) / len(seeds):.3f}"
                   for k in (10, 90)],
@@ -502,17 +503,61 @@ def _beside_others() -> str:
     return table(["in one run", "napari-embed", "beside it"], rows)
 
 
+def engine_table() -> str:
+    """Return the table of docs/engine.md: CPU seconds per iteration, side by side."""
+    rows = []
+    for case, dim, stage in (
+        ("10k", 2, "to the end"), ("70k", 2, "to the end"), ("300k", 2, "to the end"),
+        ("1m", 2, "start"), ("1m", 2, "developed"), ("20k-3d", 3, "to the end"),
+    ):  # fmt: skip
+        result = load(f"tsne_cpu_{case}")
+        found = {} if result is None else _runs(result)
+        ours = found.get(("ours", dim, stage))
+        if result is None or ours is None:
+            continue
+        cells = [f"{result['settings']['items']:,} in {dim}D, {stage}"]
+        cells.append(_per_iteration(ours))
+        for name in ("openTSNE FFTW", "scikit-learn"):
+            other = found.get((name, dim, stage))
+            if other is None:
+                cells.append("-")
+                continue
+            ratio = _cpu(other) / _cpu(ours)
+            cells.append(f"{_per_iteration(other)} ({ratio:.1f} x)")
+        fine = found.get(("openTSNE FFTW, fine grid", dim, stage))
+        cells.append(f"{100 * (_kl(ours) / _kl(fine) - 1):+.2f} %" if fine else "-")
+        rows.append(cells)
+    return table(
+        ["points", "ours", "openTSNE with FFTW", "scikit-learn",
+         "KL against openTSNE's fine grid"],
+        rows,
+    )  # fmt: skip
+
+
+def _cpu(runs: list[dict[str, Any]]) -> float:
+    return _mean(runs, "cpu_s") / float(runs[0]["iterations"])
+
+
+def _per_iteration(runs: list[dict[str, Any]]) -> str:
+    value = _cpu(runs)
+    return f"{value:.2f} s" if value >= 1 else f"{1000 * value:.0f} ms"
+
+
+def write_between_marks(path: Path, content: str) -> None:
+    """Replace what stands between the marks of a page."""
+    before, rest = path.read_text().split(BEGIN)
+    after = rest.split(END)[1]
+    path.write_text(f"{before}{BEGIN}\n{content}\n{END}{after}")
+
+
 def main() -> None:
-    """Write both files."""
+    """Write the page, and the tables of two others."""
     viewing = (viewer(), live(), window())
     sections = [pipelines(), quality(), accuracy(), *viewing, encoders()]
     page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
     (REPOSITORY / "docs/performance.md").write_text(page + "\n")
-    readme = REPOSITORY / "README.md"
-    text = readme.read_text()
-    before, rest = text.split(BEGIN)
-    after = rest.split(END)[1]
-    readme.write_text(f"{before}{BEGIN}\n{readme_table()}\n{END}{after}")
+    write_between_marks(REPOSITORY / "README.md", readme_table())
+    write_between_marks(REPOSITORY / "docs/engine.md", engine_table())
 
 
 if __name__ == "__main__":
