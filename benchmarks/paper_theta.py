@@ -18,7 +18,7 @@ from typing import Any
 from _fashion import Problem, Yardstick, about, maps, problem, settings, whole_run
 from _record import record
 
-THETAS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+THETAS = (0.1, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7)
 PRESETS = ("default", "paper")
 
 

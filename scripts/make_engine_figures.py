@@ -120,6 +120,7 @@ def theta() -> None:
                 curve(axes, xs, ys, preset)
                 _mark_thetas(axes, some, xs, ys, preset)
             axes.set(xscale="log", yscale="log")
+            axes.margins(x=0.14)
             plain_numbers(axes.yaxis, percent=True)
             plain_numbers(axes.xaxis)
             axes.set_xlabel(
@@ -218,9 +219,21 @@ def refit() -> None:
     save(figure, "refit")
 
 
+def subset_rows() -> dict[str, Rows]:
+    """Return the growing subsets of each preset that was measured."""
+    names = [
+        p
+        for p in ("default", "paper")
+        if (RESULTS / f"paper_subsets_{p}.json").is_file()
+    ]
+    if not names:
+        raise MissingError("paper_subsets_default.json")
+    return {p: load(f"paper_subsets_{p}") for p in names}
+
+
 def subsets() -> None:
     """Time and KL over growing subsets."""
-    both = {p: load(f"paper_subsets_{p}") for p in ("default", "paper")}
+    both = subset_rows()
     figure, grid = style.panels(2, 2, height=6.4)
     for column, dim in enumerate(DIMENSIONS):
         for preset, rows in both.items():
@@ -245,9 +258,10 @@ def subsets() -> None:
 
 def preservation() -> None:
     """Precision against recall of neighborhoods of k = 1 to 3 x perplexity."""
-    both = {p: load(f"paper_subsets_{p}") for p in ("default", "paper")}
-    sizes = sorted({r["items"] for r in both["paper"]})
+    both = subset_rows()
+    sizes = sorted(set.intersection(*({r["items"] for r in b} for b in both.values())))
     shown = [sizes[0], sizes[-1]]
+    widest = max(max(r["recall"]) for b in both.values() for r in b)
     figure, grid = style.panels(1, 2, height=4.0)
     for axes, size in zip(grid[0], shown, strict=True):
         for dim, dashes in ((2, "-"), (3, (0, (4, 2)))):
@@ -257,7 +271,12 @@ def preservation() -> None:
                     axes, row["recall"], row["precision"], preset, ls=dashes,
                     marker="", label=f"{LABEL[preset]}, {dim}D",
                 )  # fmt: skip
-        axes.set(title=f"{size:,} images", xlabel="recall", xlim=(0, None), ylim=(0, 1))
+        axes.set(
+            title=f"{size:,} images",
+            xlabel="recall",
+            xlim=(0, 1.03 * widest),
+            ylim=(0, 1),
+        )
     grid[0, 0].set_ylabel("precision")
     grid[0, 1].legend(loc="upper right")
     save(figure, "preservation")
