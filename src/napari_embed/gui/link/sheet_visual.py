@@ -53,10 +53,11 @@ class SheetNodes(ImageLayerNode):
             texture_format=self._image_node.texture_format,
         )
 
-    def get_node(self, ndisplay: int, dtype: Any = None, shape: Any = None) -> Any:
+    def get_node(self, ndisplay: int, *about: Any) -> Any:
+        # ``about`` is the type, and in newer napari the shape as well.
         if ndisplay == 3:
             return self._flat_node
-        return super().get_node(ndisplay, dtype, shape)
+        return super().get_node(ndisplay, *about)
 
 
 class VispyContactSheet(VispyImageLayer):
