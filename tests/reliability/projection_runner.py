@@ -7,6 +7,7 @@ the disk.
 from __future__ import annotations
 
 import sys
+import time
 from typing import Any
 
 from napari_embed.engine import checkpoint, pipeline
@@ -25,7 +26,11 @@ def run(path: str, name: str, max_iter: int) -> None:
         print("kept", facts["info"]["iteration"], flush=True)
 
     Project.write_checkpoint = told  # type: ignore[method-assign]
-    control = JobControl(on_log=lambda text: print(text, flush=True))
+    control = JobControl(
+        lambda progress: time.sleep(0.1),  # so few points are done too soon to kill
+        on_log=lambda text: print(text, flush=True),
+        interval_s=0,
+    )
     params = ProjectionParams(n_components=2, max_iter=max_iter, early_stop=False)
     with Project.open(path, mode="a") as project:
         pipeline.run_projection(project, params, control, name=name)

@@ -70,7 +70,7 @@ class Checkpoint:
             "checkpoint", _VERSION, made_of, revision, package_version()
         )
         self._thread: threading.Thread | None = None
-        self._since = time.monotonic()
+        self._since: float | None = None
         self._cost_s = 0.0
         self._kept = -1
         self._failed = False
@@ -108,8 +108,11 @@ class Checkpoint:
         """Write the state aside if it is time; called during the callback."""
         if self._thread is not None and not self._thread.is_alive():
             self._join()
+        now = time.monotonic()
+        if self._since is None:  # building the kernels is not work to be kept
+            self._since = now
         wait_s = max(EVERY_S, self._cost_s / _MOST_SHARE)
-        if self._thread is None and time.monotonic() - self._since >= wait_s:
+        if self._thread is None and now - self._since >= wait_s:
             self._start(report)
 
     def save(self, report: IterationReport) -> None:
