@@ -62,7 +62,9 @@ def random_camera(rng: np.random.Generator, layer: EmbeddingPoints) -> np.ndarra
     """
     bounds = np.nan_to_num(layer.bounds.astype(float))
     middle = bounds.mean(axis=0)
-    span = max(float(np.ptp(bounds, axis=0).max()), 1e-9)
+    # Points in one place far out: a camera nearer than their digits sees only rounding.
+    least = 1e-6 * float(np.abs(bounds).max()) + 1e-9
+    span = max(float(np.ptp(bounds, axis=0).max()), least)
     turn = np.eye(3)
     if not layer.is_2d:
         turn, _ = np.linalg.qr(rng.normal(size=(3, 3)))

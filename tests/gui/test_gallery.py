@@ -9,6 +9,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from napari.utils.theme import get_theme
 from psygnal import Signal
 from qtpy.QtCore import QItemSelectionModel, QPoint, QSize, Qt
 from qtpy.QtGui import QGuiApplication
@@ -159,11 +160,7 @@ def make_grid(qtbot):
     def make(n, *, size=(640, 300), cell=(80, 100)):
         view, model = GalleryView(), GalleryModel()
         view.setModel(model)
-        dark = SimpleNamespace(
-            background="#262930", text="#ffffff", foreground="#414851",
-            primary="#5a626c", highlight="#6a7380",
-        )  # fmt: skip
-        view.setItemDelegate(GalleryDelegate(theme_colors(dark), view))
+        view.setItemDelegate(GalleryDelegate(theme_colors(get_theme("dark")), view))
         view.set_cell(QSize(*cell))
         qtbot.addWidget(view)
         view.resize(*size)
