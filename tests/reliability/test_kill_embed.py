@@ -120,11 +120,12 @@ def test_killed_embed_resumes_to_the_same_bytes(tmp_path: Path) -> None:
 
     last = run("embed", broken)
     print(last)
-    # The last run encodes what the ledger lacked and not one image more.
+    # The last run encodes what the ledger lacked and not one image more; of the chunk
+    # that was in work it may find finished pieces.
     left = N - min(N, done * rows)
     found = re.search(r"Embedded ([\d,]+) items", last)
     encoded = int(found.group(1).replace(",", "")) if found else 0
-    assert encoded == left
+    assert left - rows < encoded <= left
     files = chunk_files(whole)
     assert len(files) == 2 * chunks
     assert chunk_files(broken) == files

@@ -96,7 +96,7 @@ def test_lines_are_sorted_by_count_and_count_right(rng):
     model.set_selection(mask)
     rows = model.rows(unfolded=True)
     assert rows[-1].code == MISSING
-    assert rows[-1].name == "missing"
+    assert rows[-1].name == "(no label)"
     assert rows[-1].color == MISSING_COLOR
     counts = [row.count for row in rows[:-1]]
     assert counts == sorted(counts, reverse=True)
