@@ -284,6 +284,7 @@ def gallery(out: Path, project: Path, label: str) -> None:
             # As it is: waiting for the picture would take the cursor's card away.
             path = str(out / file)
             scene.viewer.window.screenshot(path, canvas_only=False, flash=False)
+            shrink(Path(path))
             sys.stdout.write(f"{path}\n")
         else:
             scene.picture(file, settle_s=3.0)
