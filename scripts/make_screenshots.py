@@ -303,7 +303,7 @@ def million(out: Path, project: Path) -> None:
     expected = int(inside(before, corners).sum())
     scene.wait(1.0)
     said = scene.panels.explore.status.text()
-    wanted = f"1,000,000 of 1,000,000 shown, {expected:,} selected"
+    wanted = f"1,000,000 shown, {expected:,} selected"
     if not said.startswith(wanted):
         sys.exit(f"The window says {said!r}, counted was {wanted!r}")
     sys.stdout.write(f"{said}\n")
@@ -329,7 +329,8 @@ def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
         encoding = embed is not None and embed.phase == "images"
         if "embed" in left and encoding and embed.done > 0.3 * embed.total:
             scene.picture(left.pop("embed"), settle_s=0.0)
-        if "projection" in left and len(panel.spark.points) >= 7:
+        forming = controller.compute.live and len(panel.spark.points) >= 7
+        if "projection" in left and forming:
             scene.picture(left.pop("projection"), settle_s=0.0)
         return not controller.state.running
 
