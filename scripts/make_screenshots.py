@@ -331,7 +331,9 @@ def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
             scene.picture(left.pop("embed"), settle_s=0.0)
         forming = controller.compute.live and len(panel.spark.points) >= 7
         if "projection" in left and forming:
-            scene.picture(left.pop("projection"), settle_s=0.0)
+            controller.compute.pause()  # a small map would be done before the picture
+            scene.picture(left.pop("projection"), settle_s=0.5)
+            controller.compute.resume()
         return not controller.state.running
 
     scene.need(step)

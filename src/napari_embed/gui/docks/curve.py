@@ -155,7 +155,7 @@ class KLPlot(QWidget):
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         font = painter.font()
         small = painter.font()
-        small.setPointSizeF(max(7.0, font.pointSizeF() * 0.82))
+        small.setPointSizeF(max(7.0, font.pointSizeF() * 0.88))
         head = painter.fontMetrics().height() + GAP_PX
         painter.setPen(QColor(self._text))
         top = QRectF(0, 0, self.width(), head)

@@ -135,7 +135,7 @@ class ExplorePanel(Panel):
         made.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
-        made.setMinimumContentsLength(10)
+        made.setMinimumContentsLength(7)
         return made
 
     def _build_selection(self) -> Card:
@@ -203,6 +203,7 @@ class ExplorePanel(Panel):
         self.mode = self._combo(
             "What a box or lasso does without a key; Shift adds, Alt takes away"
         )
+        self.mode.setMinimumContentsLength(9)
         for how, text in MODES:
             self.mode.addItem(text, how)
         self.mode.activated.connect(
