@@ -247,7 +247,7 @@ class EmbeddingPoints(Features, Marking, Interaction, HookedPoints):
         """Draw the points in another order, a permutation of all ids."""
         self._order = order
         if self._link is not None:
-            self._link.positions_changed()
+            self._link.order_changed()
 
     # -- link to the visual
 

@@ -79,17 +79,12 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         return (*markers, node.highlight_lines, node.text)
 
     def _make_clouds(self) -> None:
-        """Make the visuals of the points and of the ring, with nothing uploaded."""
+        """Make the visual of the points, with nothing uploaded, and no ring yet."""
         self._cloud = PointCloud(parent=self.node)
         self._cloud.transform = MatrixTransform()
         self._cloud.before_draw = self._before_draw
         self._cloud.on_failure = self._on_failure
-        self._ring = PointCloud(parent=self.node)
-        self._ring.transform = MatrixTransform()
-        self._ring.order = 5
-        self._ring.set_gl_state("translucent", depth_test=False)
-        self._ring.visible = False
-        self._ring.on_failure = self._on_failure
+        self._ring: Any = None
         self._dirty = {"positions", "state", "table"}
         self._uploaded_order: Any = None
 
@@ -110,6 +105,10 @@ class VispyEmbeddingPoints(VispyPointsLayer):
     def positions_changed(self) -> None:
         """Upload positions with the next frame."""
         self._mark("positions")
+
+    def order_changed(self) -> None:
+        """Upload positions in another order with the next frame, whenever that is."""
+        self._dirty.add("positions")
 
     def state_changed(self) -> None:
         """Upload selection, visibility and colour rows with the next frame."""
@@ -263,9 +262,10 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             )
         else:
             self._failures += 1
-        self._cloud.parent = None
-        self._ring.parent = None
         self.draw_outline(None)
+        for visual in (self._cloud, self._ring, self._line):
+            if visual is not None:
+                visual.parent = None
         self._line = None
         self._make_clouds()
         self._on_blending_change()
@@ -347,7 +347,8 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         self._place_ring()
 
     def _follow_camera(self, matrix: npt.NDArray[np.float64]) -> None:
-        moved = self._seen_matrix is not None and not np.allclose(
+        # The first frame counts as a move: a part of the points is there at once.
+        moved = self._seen_matrix is None or not np.allclose(
             matrix, self._seen_matrix, rtol=1e-6
         )
         self._seen_matrix = matrix
@@ -406,6 +407,13 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             n_drawn=self._cloud.n_drawn,
         )
 
+    def _make_ring(self) -> None:
+        self._ring = PointCloud(parent=self.node)
+        self._ring.transform = MatrixTransform()
+        self._ring.order = 5
+        self._ring.set_gl_state("translucent", depth_test=False)
+        self._ring.on_failure = self._on_failure
+
     def _place_ring(self) -> None:
         layer = self.layer
         item, growth, alpha = layer.hovered, 0.0, 0.9
@@ -415,9 +423,13 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             growth = 26.0 * abs(np.sin(passed * np.pi * 1.5))
             alpha = max(0.0, 1.0 - passed * 0.6)
         known = 0 <= item < layer.n_items and np.isfinite(layer._xyz[item]).all()
-        self._ring.visible = bool(known)
         if not known:
+            if self._ring is not None:
+                self._ring.visible = False
             return
+        if self._ring is None:
+            self._make_ring()
+        self._ring.visible = True
         tone = 1.0 if self._is_dark() else 0.0
         table = np.full((coloring.TABLE_SIZE, 4), tone, np.float32)
         table[:, 3] = 1
