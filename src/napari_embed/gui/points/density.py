@@ -27,10 +27,10 @@ __all__ = ["DensityScreen", "Exposure", "hill_diameter", "peak_weight"]
 SAMPLE = 65_536
 """Points whose places tell how dense the densest places are."""
 
-LAYERS = 40.0
+LAYERS = 25.0
 """Points that lie over one another on average: so large are they drawn."""
 
-_DIAMETERS = (2.0, 48.0)  # framebuffer pixels
+_DIAMETERS = (2.0, 36.0)  # framebuffer pixels
 _CELL = 6.0  # canvas pixels
 _PEAK_SHARE = 97.0  # per cent of the points that lie in places below the peak
 
