@@ -366,16 +366,15 @@ def window() -> str:
 
 def viewer() -> str:
     """Return the section on the points layer."""
-    result, five = load("viewer"), load("viewer_5m")
+    result = load("viewer")
     if result is None:
         return ""
-    times = dict(result["results"]["cpu_ms"])
-    if five:
-        times |= five["results"]["cpu_ms"]
+    times = result["results"]["cpu_ms"]
     columns = [
         ("ours 1,000,000", "ours, 1M"),
         ("stock 1,000,000", "napari's points, 1M"),
         ("ours 5,000,000", "ours, 5M"),
+        ("stock 5,000,000", "napari's points, 5M"),
     ]
     columns = [c for c in columns if c[0] in times]
     names = [
@@ -389,18 +388,18 @@ def viewer() -> str:
     rows.append(
         [
             "peak memory",
-            *(f"{times[key]['peak memory, MiB']:,.0f} MiB" for key, _ in columns),
+            *(_mib(times[key].get("peak memory, MiB")) for key, _ in columns),
         ]
     )
-    over = [*result["results"]["over_budget"]]
-    over += five["results"]["over_budget"] if five else []
+    over = result["results"]["over_budget"]
     remark = (
         "All within our budgets." if not over else f"Over budget: {'; '.join(over)}."
     )
     return "\n\n".join(
         [
             "## The points layer",
-            "CPU time of the window's thread per operation, without drawing.",
+            "CPU time of the window's thread per operation, without drawing. A dash: "
+            "not offered by napari, or not finished within the time limit of the run.",
             table(["operation", *(title for _, title in columns)], rows),
             remark,
             source(result, "bench_viewer.py"),
@@ -410,6 +409,73 @@ def viewer() -> str:
 
 def _ms(value: float | None) -> str:
     return "-" if value is None else f"{value:,.0f} ms"
+
+
+def _mib(value: float | None) -> str:
+    return "-" if value is None else f"{value:,.0f} MiB"
+
+
+def frames() -> str:
+    """Return the section on frames per second, if a graphics card was there."""
+    result = load("viewer_frames")
+    if result is None:
+        return (
+            "## Frames per second\n\nNot measured yet: that needs a graphics card. "
+            "`python benchmarks/bench_viewer.py --frames` measures 1, 5 and 10 million "
+            "points in 3D on a machine that has one."
+        )
+    found = result["results"]["frames_per_second"]
+    modes = list(next(iter(found.values())))
+    rows = [[n, *(f"{values[m]:,.0f}" for m in modes)] for n, values in found.items()]
+    return "\n\n".join(
+        [
+            "## Frames per second",
+            f"3D, {' x '.join(str(v) for v in result['settings']['canvas'])} pixels, "
+            f"{result['results']['renderer']}.",
+            table(["points", *modes], rows),
+            source(result, "bench_viewer.py --frames"),
+        ]
+    )
+
+
+def survey() -> str:
+    """Return the section on the sizes that the survey of other tools asked for."""
+    result, others = load("survey"), load("survey_others")
+    if result is None or others is None:
+        return ""
+    times, ratios = result["results"]["cpu_ms"], result["results"]["ratio_600k_to_60k"]
+    names = list(next(iter(times.values())))
+    parts = [
+        "## At the survey's sizes",
+        "CPU time of the window's thread; a frame: of all threads, drawn by the CPU in "
+        "place of a graphics card at 800 x 600 pixels. While turning, a part of the "
+        "points is drawn, and the status line says so.",
+    ]
+    for dims in ("2D", "3D"):
+        columns = [key for key in times if key.startswith(dims)]
+        rows = [
+            [
+                name,
+                *(_ms(times[key].get(name)) for key in columns),
+                f"{ratios[dims][name]:.1f}",
+            ]
+            for name in names
+        ]
+        parts.append(table([dims, *(c[3:] for c in columns), "600K / 60K"], rows))
+    over = result["results"]["above_12"]
+    parts += [
+        "Ten times as many points take at most 12 times as long, in every line."
+        if not over
+        else f"More than 12 times as long for ten times as many: {'; '.join(over)}.",
+        source(result, "bench_survey.py"),
+        "What the survey found of other tools, by hand and on other hardware; nothing "
+        "of this table was measured here:",
+        table(
+            ["tool", "2D", "3D", "response"],
+            [[r["tool"], r["2D"], r["3D"], r["response"]] for r in others["results"]],
+        ),
+    ]
+    return "\n\n".join(parts)
 
 
 def encoders() -> str:
@@ -552,7 +618,7 @@ def write_between_marks(path: Path, content: str) -> None:
 
 def main() -> None:
     """Write the page, and the tables of two others."""
-    viewing = (viewer(), live(), window())
+    viewing = (viewer(), survey(), frames(), live(), window())
     sections = [pipelines(), quality(), accuracy(), *viewing, encoders()]
     page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
     (REPOSITORY / "docs/performance.md").write_text(page + "\n")
