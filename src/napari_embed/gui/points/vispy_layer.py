@@ -124,6 +124,8 @@ class VispyEmbeddingPoints(VispyPointsLayer):
 
     def marks_changed(self) -> None:
         """Draw the ring around the hovered point with the next frame."""
+        if self.layer.hovered >= 0:
+            self._make_ring()
         self.update()
 
     def _mark(self, what: str) -> None:
@@ -138,6 +140,7 @@ class VispyEmbeddingPoints(VispyPointsLayer):
 
     def pulse(self, item: int) -> None:
         """Start a ring around one point that grows and fades."""
+        self._make_ring()
         self._pulse = (item, time.monotonic())
         self._beat.start()
         self.update()
@@ -408,6 +411,9 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         )
 
     def _make_ring(self) -> None:
+        """Make the ring, between frames: what a frame adds to the scene, it misses."""
+        if self._ring is not None:
+            return
         self._ring = PointCloud(parent=self.node)
         self._ring.transform = MatrixTransform()
         self._ring.order = 5
@@ -423,13 +429,11 @@ class VispyEmbeddingPoints(VispyPointsLayer):
             growth = 26.0 * abs(np.sin(passed * np.pi * 1.5))
             alpha = max(0.0, 1.0 - passed * 0.6)
         known = 0 <= item < layer.n_items and np.isfinite(layer._xyz[item]).all()
-        if not known:
-            if self._ring is not None:
-                self._ring.visible = False
-            return
         if self._ring is None:
-            self._make_ring()
-        self._ring.visible = True
+            return
+        self._ring.visible = bool(known)
+        if not known:
+            return
         tone = 1.0 if self._is_dark() else 0.0
         table = np.full((coloring.TABLE_SIZE, 4), tone, np.float32)
         table[:, 3] = 1
