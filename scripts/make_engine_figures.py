@@ -214,7 +214,8 @@ def refit() -> None:
                 label=f"{row['refits']} refits",
             )  # fmt: skip
         axes.axvline(250, color=GREY, lw=0.8, ls=":")
-        axes.set(title=f"{dim}D", xlabel="iteration", ylim=(0, None))
+        axes.set(title=f"{dim}D", xlabel="iteration")
+    grid[0, 0].set_ylim(0, None)
     grid[0, 0].set_ylabel("CPU milliseconds per iteration")
     grid[0, 0].legend(loc="upper left")
     save(figure, "refit")
@@ -264,16 +265,18 @@ def subsets() -> None:
 def preservation() -> None:
     """Precision against recall of neighborhoods of k = 1 to 3 x perplexity."""
     both = subset_rows()
-    sizes = sorted(set.intersection(*({r["items"] for r in b} for b in both.values())))
+    sizes = sorted(
+        size
+        for size in {r["items"] for rows in both.values() for r in rows}
+        if all(pick(b, items=size, dim=d) for b in both.values() for d in DIMENSIONS)
+    )
     shown = [sizes[0], sizes[-1]]
     widest = max(max(r["recall"]) for b in both.values() for r in b)
     figure, grid = style.panels(1, 2, height=4.0)
     for axes, size in zip(grid[0], shown, strict=True):
         for dim, dashes in ((2, "-"), (3, (0, (4, 2)))):
             for preset, rows in both.items():
-                row = next(iter(pick(rows, dim=dim, items=size)), None)
-                if row is None:
-                    continue
+                row = pick(rows, dim=dim, items=size)[0]
                 curve(
                     axes, row["recall"], row["precision"], preset, ls=dashes,
                     marker="", label=f"{LABEL[preset]}, {dim}D",
@@ -285,7 +288,7 @@ def preservation() -> None:
             ylim=(0, 1),
         )
     grid[0, 0].set_ylabel("precision")
-    grid[0, 1].legend(loc="upper right")
+    grid[0, 1].legend(loc="lower left")
     save(figure, "preservation")
 
 
