@@ -192,17 +192,19 @@ def test_every_cell_is_where_its_place_says(make_grid, rng):
     assert not view.indexAt(QPoint(-5, 5)).isValid()
 
 
-def test_a_million_rows_cost_nothing_until_they_are_seen(make_grid):
+def test_a_million_rows_cost_nothing_until_they_are_seen(make_grid, qtbot):
     view, model = make_grid(10)
     asked = []
     old = model.image
     model.image = lambda row: asked.append(row) or old(row)
     model.show(model.link, np.arange(10**6))
+    # The screen may take its time until it lets a window paint.
+    qtbot.waitUntil(lambda: bool(asked), timeout=20_000)
     QApplication.processEvents()
-    assert 0 < len(set(asked)) <= 40
+    assert len(set(asked)) <= 40
     asked.clear()
     view.scrollTo(model.index(999_999, 0))
-    QApplication.processEvents()
+    qtbot.waitUntil(lambda: bool(asked), timeout=20_000)
     assert min(asked) > 999_000
     view.selectAll()
     assert len(view.selectionModel().selection()) == 1  # a range, not a million

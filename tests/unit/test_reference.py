@@ -93,13 +93,12 @@ def test_optimiser_separates_clusters_and_lowers_kl(rng) -> None:
     assert seen == list(range(1, 301))
     assert found.kl_divergence < 0.5 * exact_kl(p, start)
     assert found.kl_divergence == pytest.approx(exact_kl(p, found.positions), rel=1e-5)
-    y = found.positions.reshape(3, 40, 2)
-    spread = np.linalg.norm(y - y.mean(axis=1, keepdims=True), axis=2).max()
-    middle = y.mean(axis=1)
-    apart = min(
-        np.linalg.norm(middle[i] - middle[j]) for i, j in [(0, 1), (0, 2), (1, 2)]
-    )
-    assert apart > spread
+    # A cluster may end in two pieces (a local minimum), but never inside another one.
+    y = found.positions.astype(float)
+    apart = np.linalg.norm(y[:, None] - y[None], axis=2)
+    nearest = np.argsort(apart, axis=1)[:, 1:6]
+    cluster = np.repeat(np.arange(3), 40)
+    assert (cluster[nearest] == cluster[:, None]).mean() > 0.95
     np.testing.assert_array_equal(before[0], p.values)
     np.testing.assert_array_equal(before[1], start)
 
