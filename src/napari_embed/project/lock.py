@@ -22,9 +22,11 @@ from types import TracebackType
 from napari_embed.errors import StoreLockedError
 from napari_embed.project.atomic import process_lives, store_errors
 
-__all__ = ["LOCK_NAME", "Holder", "WriterLock"]
+__all__ = ["CURATION_LOCK_NAME", "LOCK_NAME", "Holder", "WriterLock"]
 
 LOCK_NAME = "writer.lock"
+CURATION_LOCK_NAME = "curation.lock"
+"""Of the one process that decides; it does not wait for one that computes."""
 _WINDOWS_LOCK_OFFSET = 1 << 20  # far behind the text, which others must still read
 _MAX_TEXT = 4096
 
@@ -48,6 +50,8 @@ class WriterLock:
     ----------
     root
         The project's folder.
+    name
+        Of the lock file.
 
     Raises
     ------
@@ -57,8 +61,8 @@ class WriterLock:
         If the folder cannot be written to.
     """
 
-    def __init__(self, root: Path) -> None:
-        self.path = root / LOCK_NAME
+    def __init__(self, root: Path, name: str = LOCK_NAME) -> None:
+        self.path = root / name
         flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0)
         with store_errors("lock", self.path):
             self._file: int | None = os.open(self.path, flags, 0o644)
@@ -94,6 +98,11 @@ class WriterLock:
                 f"Make sure on {holder.host} that it does not, then delete the file "
                 f"{self.path} and try again; two writers at once would damage the "
                 "project. Looking at it works meanwhile."
+            )
+        if self.path.name == CURATION_LOCK_NAME:
+            return (
+                f"Decisions about {self.path.parent} are being made by {who}. Close "
+                "the project there to decide here. Looking at it works meanwhile."
             )
         return (
             f"The project {self.path.parent} is being written by {who}. Wait until it "
