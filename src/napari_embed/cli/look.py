@@ -230,7 +230,9 @@ def verify(project: Path, repair: bool) -> int:
         if repair:
             for stage in sorted({p.stage for p in problems if p.stage}):
                 chunks = {p.chunk for p in problems if p.stage == stage}
-                whole = None in chunks or not stage.startswith(("thumb", "embed"))
+                whole = None in chunks or not stage.startswith(
+                    ("thumb", "embed", "meas")
+                )
                 opened.invalidate_chunks(
                     stage, None if whole else [c for c in chunks if c is not None]
                 )

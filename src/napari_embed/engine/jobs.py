@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from napari_embed.engine import pipeline
 from napari_embed.engine.environment import usable_cpus
+from napari_embed.engine.finding import find_to_file
+from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.worker import Emit, JobFunction
@@ -139,6 +141,25 @@ def _project(
         ).to_dict()
 
 
+def _inspect(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, again."""
+    with _open(arguments, control) as project:
+        return run_inspect(
+            project, control, again=bool(arguments.get("again"))
+        ).to_dict()
+
+
+def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[str, Any]:
+    """Arguments: project_path, kind, options, given, out; see `engine.finding`.
+
+    Reads only, so another process may write meanwhile.
+    """
+    with Project.open(str(arguments["project_path"])) as project:
+        return find_to_file(project, arguments, control)
+
+
 def _publisher(buffer: PositionsBuffer | None, emit: Emit) -> pipeline.Publish:
     """Return what hands positions to the buffer and KL to the client."""
 
@@ -178,6 +199,8 @@ JOBS: dict[str, JobFunction] = {
     "embed": _embed,
     "neighbors": _neighbors,
     "project": _project,
+    "inspect": _inspect,
+    "find": _find,
     "info": _info,
 }
 """Job functions by the name a client asks for."""

@@ -190,7 +190,7 @@ class Project(ProjectReader):
         Parameters
         ----------
         key
-            "thumbnails" or "embeddings/NAME".
+            "thumbnails", "embeddings/NAME" or "measures/NAME".
         fingerprint
             Of settings, upstream and code, see `napari_embed.params.fingerprint`.
         shape_tail, dtype
@@ -201,7 +201,7 @@ class Project(ProjectReader):
             Key of the stage it is computed from, if any.
         """
         self._require_writable()
-        check_key(key, (THUMBNAILS, "embeddings/"))
+        check_key(key, (THUMBNAILS, "embeddings/", "measures/"))
         record = StageRecord(
             key, fingerprint, upstream or "", self._fingerprint_of(upstream),
             params, info, chunks_total=self.n_chunks,
@@ -440,7 +440,7 @@ def _check_target(target: Path) -> None:
 
 
 def _is_chunked(key: str) -> bool:
-    return key == THUMBNAILS or key.startswith("embeddings/")
+    return key == THUMBNAILS or key.startswith(("embeddings/", "measures/"))
 
 
 def _thumbnail_size(source: Source, items: pa.Table) -> int:

@@ -241,6 +241,25 @@ class ProjectReader:
         disk = DiskArray.open(self.path, key, rows=self.n_items, dtype="float32")
         return StoredRows(disk, self._ledger, partial=partial)
 
+    def measures(self, name: str, *, dtype: str = "float32") -> StoredRows:
+        """Return what was measured on every item, (n, m), read from disk by slices.
+
+        Raises
+        ------
+        IncompleteStageError
+            If it was not measured, or not to the end.
+        """
+        key = f"measures/{name}"
+        check_key(key, ("measures/",))
+        record = self._ledger.stage(key)
+        if record is None or not record.sealed:
+            raise IncompleteStageError(
+                "The images of this project are not measured yet. Measure them first: "
+                f"napari-embed quality {self.path}"
+            )
+        disk = DiskArray.open(self.path, key, rows=self.n_items, dtype=dtype)
+        return StoredRows(disk, self._ledger, partial=False)
+
     def embeddings_names(self) -> list[str]:
         """Return the names of all embeddings, finished or not."""
         keys = (stage.key for stage in self._ledger.stages())
@@ -254,8 +273,8 @@ class ProjectReader:
         check_key(f"encoders/{name}", ("encoders/",))
         return results.read_encoder_state(self.path, self._ledger, name, fingerprint)
 
-    def read_neighbors(self, name: str) -> NeighborGraph:
-        """Return a neighbor graph.
+    def read_neighbors(self, name: str, *, most: int | None = None) -> NeighborGraph:
+        """Return a neighbor graph, or only the ``most`` nearest neighbors of each item.
 
         Raises
         ------
@@ -264,7 +283,7 @@ class ProjectReader:
         """
         check_key(f"neighbors/{name}", ("neighbors/",))
         key = f"neighbors/{name}"
-        return results.read_neighbors(self.path, self._ledger, key, self.n_items)
+        return results.read_neighbors(self.path, self._ledger, key, self.n_items, most)
 
     def read_projection(self, name: str) -> Projection:
         """Return a map.

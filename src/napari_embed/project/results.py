@@ -76,13 +76,15 @@ def write_neighbors(
     _replace(root, ledger, record, arrays, info)
 
 
-def read_neighbors(root: Path, ledger: Ledger, key: str, n: int) -> NeighborGraph:
-    """Return a finished neighbor graph of ``n`` items."""
+def read_neighbors(
+    root: Path, ledger: Ledger, key: str, n: int, most: int | None = None
+) -> NeighborGraph:
+    """Return a finished neighbor graph of ``n`` items, or its nearest columns."""
 
     def read(record: StageRecord) -> NeighborGraph:
         info = record.info or {}
-        indices = _read_array(root, ledger, record, "indices", n, "int32")
-        distances = _read_array(root, ledger, record, "distances", n, "float32")
+        indices = _read_array(root, ledger, record, "indices", n, "int32", most)
+        distances = _read_array(root, ledger, record, "distances", n, "float32", most)
         recall = info.get("recall")
         return NeighborGraph(
             indices,
@@ -220,8 +222,15 @@ def _spec(values: NDArray[Any], record: StageRecord) -> ArraySpec:
 
 
 def _read_array(
-    root: Path, ledger: Ledger, record: StageRecord, name: str, n: int, dtype: str
+    root: Path,
+    ledger: Ledger,
+    record: StageRecord,
+    name: str,
+    n: int,
+    dtype: str,
+    most: int | None = None,
 ) -> NDArray[Any]:
+    """Return a whole array, or only its first ``most`` columns."""
     path = f"{record.key}/{name}" if name else record.key
     disk = DiskArray.open(root, path, rows=n, dtype=dtype)
     if dict(disk.spec.attributes).get("fingerprint") != record.fingerprint:
@@ -229,7 +238,13 @@ def _read_array(
             f"{disk.path} belongs to another run than the ledger says. Compute "
             f"{record.key} again."
         )
-    return StoredRows(disk, ledger, partial=False)[:]
+    rows = StoredRows(disk, ledger, partial=False)
+    if most is None or rows.ndim != 2 or most >= rows.shape[1]:
+        return rows[:]
+    values = np.empty((n, most), rows.dtype)
+    for start, block in rows.blocks():
+        values[start : start + len(block)] = block[:, :most]
+    return values
 
 
 def _read_steady(

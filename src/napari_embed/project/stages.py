@@ -30,7 +30,8 @@ class StageInfo:
     Attributes
     ----------
     key
-        "thumbnails", "embeddings/NAME", "neighbors/NAME" or "projections/NAME".
+        "thumbnails", "embeddings/NAME", "measures/NAME", "neighbors/NAME" or
+        "projections/NAME".
     state
         "missing", "partial" (can be resumed), "sealed", or "stale": finished or not,
         it was computed from something that has changed since.
