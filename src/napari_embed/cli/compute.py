@@ -31,11 +31,14 @@ __all__ = [
     "outcome",
     "report_embed",
     "report_projection",
+    "say_notes",
 ]
 
 EXIT_SOME_FAILED = 3
 SUFFIX = ".embed"
-KINDS = ("auto", "folder", "table", "images", "vectors", "ome-zarr", "sample")
+KINDS = (
+    "auto", "folder", "table", "images", "vectors", "ome-zarr", "objects", "sample",
+)  # fmt: skip
 
 
 def outcome(result: dict[str, Any], project: Path) -> int:
@@ -48,6 +51,12 @@ def outcome(result: dict[str, Any], project: Path) -> int:
         f"Why: napari-embed status {project} --errors"
     )
     return EXIT_SOME_FAILED
+
+
+def say_notes(result: dict[str, Any]) -> None:
+    """Say what the source left out when a project was made."""
+    for note in result["info"].get("notes") or ():
+        say(f"Note: {note}")
 
 
 def default_project(source: str) -> Path:
@@ -90,6 +99,11 @@ Examples:
 )
 @click.option("--root", metavar="FOLDER", help="Where a table's relative paths start.")
 @click.option(
+    "--labels",
+    metavar="NAME",
+    help="Labels whose objects are the items (kind objects).",
+)
+@click.option(
     "--option",
     "more",
     metavar="NAME=VALUE",
@@ -108,6 +122,7 @@ def new(
     name: str | None,
     label: str | None,
     root: str | None,
+    labels: str | None,
     more: tuple[str, ...],
     thumbnail_size: int | None,
 ) -> int:
@@ -119,7 +134,8 @@ def new(
     SOURCE.embed in this folder by default.
     """
     target = project or default_project(source)
-    options = {k: v for k, v in {"label": label, "root": root}.items() if v is not None}
+    given = {"label": label, "root": root, "labels": labels}
+    options = {name: value for name, value in given.items() if value is not None}
     options |= dict(map(_named_option, more))
     with Engine() as engine:
         result = engine.run(
@@ -135,9 +151,10 @@ def new(
         f"Made {target} with {result['n_items']:,} items in "
         f"{duration(result['seconds'])}."
     )
-    given = result["info"].get("projection")
-    if given:
-        say(f"Its positions are the map {given}.")
+    say_notes(result)
+    projection = result["info"].get("projection")
+    if projection:
+        say(f"Its positions are the map {projection}.")
     return outcome(result, target)
 
 

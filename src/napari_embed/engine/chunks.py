@@ -21,6 +21,7 @@ from napari_embed.engine.pieces import KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
 from napari_embed.errors import JobCancelled
 from napari_embed.sources.images import letterbox
+from napari_embed.sources.objects.crops import as_rgb
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
 if TYPE_CHECKING:
@@ -89,7 +90,7 @@ def _decode_chunk(
                 small = np.zeros((len(images), thumbnail_px, thumbnail_px, 3), np.uint8)
                 for i, picture in enumerate(images):
                     if picture is not None:
-                        small[i] = letterbox(picture, thumbnail_px)
+                        small[i] = letterbox(as_rgb(picture), thumbnail_px)
             ids = range(first, number + 1)
             yield Piece(chunk, ids, images, small, errors, last)
             images, errors, first = [], {}, number + 1

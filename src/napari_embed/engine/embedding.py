@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from napari_embed.arrays import Projection
 from napari_embed.encoders import list_encoders, load_encoder
+from napari_embed.encoders.channelwise import ChannelwiseEncoder
 from napari_embed.engine.chunks import ChunkRunner
 from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
@@ -122,7 +123,7 @@ def embed_images(
     """
     started = time.monotonic()
     source = project.source()
-    encoder = _load(params, control)
+    encoder = _for_channels(_load(params, control), source)
     name = embeddings_name(params.encoder)
     key = f"embeddings/{name}"
     print_ = fingerprint(
@@ -195,6 +196,12 @@ def _load(params: EmbedParams, control: JobControl) -> Encoder:
     )
     control.progress("encoder", 1, 1, unit="model", message=params.encoder)
     return encoder
+
+
+def _for_channels(encoder: Encoder, source: Source) -> Encoder:
+    """Return what encodes the images of a source: RGB, or channel by channel."""
+    channels = int(getattr(source, "channels_each", 0))
+    return ChannelwiseEncoder(encoder, channels) if channels else encoder
 
 
 def _check_space(project: Project, chunks: int, dim: int) -> None:

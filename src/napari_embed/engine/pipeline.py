@@ -111,6 +111,7 @@ def run_create(
             "path": str(project.path),
             "projection": given,
             "has_images": project.has_images,
+            "notes": list(project.notes),
         },
     )
 

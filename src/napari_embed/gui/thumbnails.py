@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from napari_embed.errors import EmbedError
 from napari_embed.gui.link.contact_sheet import fit_values
 from napari_embed.sources.images import letterbox
+from napari_embed.sources.objects.crops import as_rgb
 from napari_embed.sources.spec import ValueRange
 
 __all__ = ["FullImage", "Thumbnails"]
@@ -118,7 +119,7 @@ class Thumbnails:
             read = self._open_source().read(items)
             for row, item in zip(missing, read, strict=True):
                 if item.image is not None:
-                    pictures[row] = letterbox(item.image, pictures.shape[1])
+                    pictures[row] = letterbox(as_rgb(item.image), pictures.shape[1])
         except EmbedError as error:
             logger.info("Pictures are not shown: %s", error)
         return pictures

@@ -61,6 +61,9 @@ class Project(ProjectReader):
     `StoreReadOnlyError` in mode "r".
     """
 
+    notes: tuple[str, ...] = ()
+    """What the source left out when the project was made, in sentences."""
+
     @classmethod
     def create(
         cls,
@@ -133,7 +136,9 @@ class Project(ProjectReader):
         except BaseException:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
-        return cls.open(target, mode="a")
+        project = cls.open(target, mode="a")
+        project.notes = tuple(getattr(source, "notes", ()))
+        return project
 
     @classmethod
     def open(cls, path: str | Path, *, mode: Literal["r", "a"] = "r") -> Project:

@@ -18,7 +18,15 @@ import zarr
 
 from napari_embed.errors import InputError, MissingDependencyError, UnsafePathError
 
-__all__ = ["OmeImage", "is_ome_zarr", "ome_images", "open_image"]
+__all__ = [
+    "OmeImage",
+    "OpenedImage",
+    "is_ome_zarr",
+    "label_names",
+    "ome_images",
+    "open_image",
+    "plate_wells",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -55,12 +63,24 @@ class OpenedImage:
         One letter each of t, c, z, y, x, in the order of the array.
     windows
         Display limits of each channel, or empty where none are given.
+    levels
+        All levels, the largest first.
+    scale
+        Length of a pixel of ``array`` along each axis, in ``units``.
+    units
+        Unit of each axis as the metadata spell it, "" where they give none.
+    channels
+        Names of the channels, empty where none are given.
     """
 
     array: Any
     small: Any
     axes: str
     windows: tuple[tuple[float, float], ...]
+    levels: tuple[Any, ...] = ()
+    scale: tuple[float, ...] = ()
+    units: tuple[str, ...] = ()
+    channels: tuple[str, ...] = ()
 
     def size(self, axis: str) -> int:
         """Return the length of an axis, 1 where there is none."""
@@ -138,7 +158,44 @@ def open_image(root: Path, path: str) -> OpenedImage:
                 f"{root / path} has an array of shape {array.shape} and type "
                 f"{array.dtype} for the axes {axes}."
             )
-    return OpenedImage(levels[0], levels[-1], axes, _windows(attributes))
+    return OpenedImage(
+        levels[0],
+        levels[-1],
+        axes,
+        _windows(attributes),
+        tuple(levels),
+        _scale(scales, len(axes)),
+        tuple(str(getattr(axis, "unit", None) or "") for axis in scales.axes),
+        _channel_names(attributes),
+    )
+
+
+def plate_wells(root: Path) -> list[str]:
+    """Return the names of the wells that a plate lists; none if it is no plate."""
+    attributes = _attributes(_group(root, ""))
+    if "plate" not in attributes:
+        return []
+    plate = _validated(_models(attributes).Plate, attributes["plate"], root)
+    return [well.path.replace("/", "") for well in plate.wells]
+
+
+def label_names(root: Path, path: str) -> list[str]:
+    """Return the labels images beside an image, in the order they are listed.
+
+    Folders that nobody lists count as well: writers forget the list.
+
+    Raises
+    ------
+    InputError, UnsafePathError
+        As for `open_image`.
+    """
+    group = _group(root, path)
+    if "labels" not in group:
+        return []
+    labels = _group(root, f"{path}/labels" if path else "labels")
+    listed = _attributes(labels).get("labels")
+    names = [str(name) for name in listed] if isinstance(listed, list) else []
+    return names + sorted(name for name in labels.group_keys() if name not in names)
 
 
 def _group(root: Path, path: str) -> zarr.Group:
@@ -234,6 +291,28 @@ def _windows(attributes: dict[str, Any]) -> tuple[tuple[float, float], ...]:
     except (KeyError, TypeError, ValueError):
         return ()
     return tuple(limits) if all(low < high for low, high in limits) else ()
+
+
+def _scale(scales: Any, n_axes: int) -> tuple[float, ...]:
+    """Return the size of a pixel of the largest level; ones where none is given."""
+    size = [1.0] * n_axes
+    for steps in (
+        scales.datasets[0].coordinateTransformations,
+        scales.coordinateTransformations or (),
+    ):
+        for step in steps:
+            factors = getattr(step, "scale", None)
+            if isinstance(factors, list | tuple) and len(factors) == n_axes:
+                size = [a * float(b) for a, b in zip(size, factors, strict=True)]
+    return tuple(size)
+
+
+def _channel_names(attributes: dict[str, Any]) -> tuple[str, ...]:
+    try:
+        channels = attributes["omero"]["channels"]
+        return tuple(str(channel.get("label") or "") for channel in channels)
+    except (KeyError, TypeError, AttributeError):
+        return ()
 
 
 def _of_plate(root: Path, attributes: dict[str, Any]) -> Iterator[OmeImage]:

@@ -9,6 +9,8 @@ from napari_embed.errors import InputError
 from napari_embed.sources.containers import array_shapes, is_zarr
 from napari_embed.sources.folder import FolderSource
 from napari_embed.sources.images import EXTENSIONS
+from napari_embed.sources.objects import ObjectsSource
+from napari_embed.sources.objects.options import OPTION_NAMES
 from napari_embed.sources.ome_metadata import is_ome_zarr
 from napari_embed.sources.ome_zarr import OmeZarrSource
 from napari_embed.sources.spec import Source, SourceKind, SourceSpec
@@ -43,6 +45,9 @@ def open_source(spec: SourceSpec) -> Source:
     if spec.kind == "ome-zarr":
         _check_options(spec, "An OME-Zarr", "tile", "channels")
         return OmeZarrSource(spec)
+    if spec.kind == "objects":
+        _check_options(spec, "Objects of a labels image", *OPTION_NAMES)
+        return ObjectsSource(spec)
     if spec.kind == "vectors" and spec.location.suffix.lower() in _ARRAYS:
         _check_options(spec, "An array of vectors", "array", "label")
         return VectorsSource(spec)

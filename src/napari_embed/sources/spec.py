@@ -24,7 +24,9 @@ __all__ = [
     "ValueRange",
 ]
 
-SourceKind = Literal["folder", "table", "images", "vectors", "ome-zarr", "sample"]
+SourceKind = Literal[
+    "folder", "table", "images", "vectors", "ome-zarr", "objects", "sample"
+]
 ProgressCallback = Callable[[int, int], None]
 OptionValue = str | int | float | bool | None
 
@@ -42,7 +44,8 @@ class SourceSpec:
     Attributes
     ----------
     kind
-        "folder", "table", "images", "vectors", "ome-zarr" or "sample".
+        "folder", "table", "images", "vectors", "ome-zarr", "objects" or
+        "sample".
     path
         Folder or file; the name of the bundled data set for "sample".
     options

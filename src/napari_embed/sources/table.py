@@ -30,7 +30,7 @@ from napari_embed.sources.spec import (
     SourceSpec,
 )
 
-__all__ = ["TableSource", "parquet_kind"]
+__all__ = ["TableSource", "parquet_kind", "read_plain_table"]
 
 _log = logging.getLogger(__name__)
 
@@ -387,6 +387,21 @@ def _read_table(
     except (pa.ArrowException, OSError) as error:
         text_of = re.sub(r"\s+", " ", str(error))[:300]
         raise ManifestError(f"{path} is malformed: {text_of}. Correct it.") from error
+
+
+def read_plain_table(path: Path, *, text: Sequence[str] = ()) -> pa.Table:
+    """Return all columns of a table; those named in ``text`` stay text.
+
+    Raises
+    ------
+    ManifestError
+        If it is no table, or malformed.
+    """
+    if path.suffix.lower() not in (*_PARQUET, ".csv", ".tsv"):
+        raise ManifestError(
+            f"{path} is no table. Expected .csv, .tsv or .parquet, or a folder."
+        )
+    return _read_table(path, _schema(path), text, None)
 
 
 def _check_unique_ids(path: Path, table: pa.Table) -> None:
