@@ -55,7 +55,7 @@ def embeddings_name(encoder: str) -> str:
 
 
 def _items_fingerprint(project: Project) -> str:
-    return fingerprint(project.manifest.items_checksum, project.spec.to_dict())
+    return project.manifest.root
 
 
 def _thumbnail_stage(project: Project) -> ChunkStage:
@@ -407,7 +407,8 @@ def import_positions(project: Project) -> str | None:
         )
     values[~np.isfinite(values).all(axis=1)] = np.nan
     name = f"given-{values.shape[1]}d"
-    print_ = fingerprint("given", IMPORT_VERSION, _items_fingerprint(project))
+    scans = [project.manifest.scans] if project.manifest.scans else []
+    print_ = fingerprint("given", IMPORT_VERSION, _items_fingerprint(project), *scans)
     if project.stage_info(f"projections/{name}").fingerprint != print_:
         info = {"n_components": int(values.shape[1]), "method": "given"}
         project.write_projection(

@@ -23,6 +23,7 @@ from napari_embed.engine.finding import find_to_file
 from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
+from napari_embed.engine.rescan import run_reroot, run_rescan
 from napari_embed.engine.worker import Emit, JobFunction
 from napari_embed.errors import InputError, StoreError, StoreLockedError
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -158,6 +159,20 @@ def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[st
     """
     with Project.open(str(arguments["project_path"])) as project:
         return find_to_file(project, arguments, control)
+def _rescan(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path."""
+    with _open(arguments, control) as project:
+        return run_rescan(project, control)
+
+
+def _reroot(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, place."""
+    with _open(arguments, control) as project:
+        return run_reroot(project, str(arguments["place"]), control)
 
 
 def _publisher(buffer: PositionsBuffer | None, emit: Emit) -> pipeline.Publish:
@@ -201,6 +216,8 @@ JOBS: dict[str, JobFunction] = {
     "project": _project,
     "inspect": _inspect,
     "find": _find,
+    "rescan": _rescan,
+    "reroot": _reroot,
     "info": _info,
 }
 """Job functions by the name a client asks for."""

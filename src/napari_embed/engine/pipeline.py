@@ -174,12 +174,14 @@ def _choose_embeddings(project: Project, name: str | None) -> str:
     return max(done, key=lambda s: s.updated).key.removeprefix("embeddings/")
 
 
-def _content(stage: StageInfo) -> list[str | int]:
+def _content(project: Project, stage: StageInfo) -> list[str | int]:
     """Return what identifies the content of a stage that others are computed from.
 
-    Items that failed and were mended later change it, not the stage's fingerprint.
+    Items that failed and were mended later change it, not the stage's fingerprint; so
+    do items that were added or whose file changed.
     """
-    return [stage.fingerprint, int(stage.info.get("n_failed") or 0)]
+    scans = [project.manifest.scans] if project.manifest.scans else []
+    return [stage.fingerprint, int(stage.info.get("n_failed") or 0), *scans]
 
 
 def projection_name(project: Project, embeddings: str, params: ProjectionParams) -> str:
@@ -225,7 +227,7 @@ def run_neighbors(
     # graph that grows leaves the maps made from its nearest ones as they are.
     settings = replace(params, n_neighbors=1, device="auto")
     print_ = fingerprint(
-        "neighbors", NEIGHBORS_VERSION, _content(source), settings.to_dict()
+        "neighbors", NEIGHBORS_VERSION, _content(project, source), settings.to_dict()
     )
     enough = int(stored.info.get("k_wanted") or 0) >= wanted
     if stored.state == "sealed" and enough and stored.fingerprint == print_:
@@ -369,7 +371,7 @@ def _made_of(project: Project, upstream: str, params: ProjectionParams) -> str:
     return fingerprint(
         "projection",
         PROJECTION_VERSION,
-        _content(project.stage_info(upstream)),
+        _content(project, project.stage_info(upstream)),
         replace(params, device="auto").to_dict(),
     )
 

@@ -1,4 +1,7 @@
-"""``project.json``: what kind of folder this is, written once, readable by anyone."""
+"""``project.json``: what kind of folder this is, readable by anyone.
+
+Written once, and again when items are added or the source moves.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_embed.errors import InputError, StoreError, StoreVersionError
+from napari_embed.params import fingerprint
 from napari_embed.project.atomic import store_errors, write_atomic
 from napari_embed.sources.spec import SourceSpec
 
@@ -50,7 +54,12 @@ class Manifest:
     has_images
         False for a source of bare vectors.
     items_checksum
-        Hash of ``items.parquet``: the root of every fingerprint.
+        Hash of ``items.parquet``.
+    root_fingerprint
+        The root of every fingerprint, kept when items are added or the source moves;
+        "" while it follows from ``items_checksum`` and ``source``, see `root`.
+    scans
+        How often a look for changes has found some.
     created, package_version
         When (UTC) and by which version.
     """
@@ -62,10 +71,19 @@ class Manifest:
     thumbnail_px: int
     has_images: bool
     items_checksum: str
+    root_fingerprint: str = ""
+    scans: int = 0
     created: str = field(
         default_factory=lambda: time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     )
     package_version: str = field(default_factory=package_version)
+
+    @property
+    def root(self) -> str:
+        """The root of every fingerprint of the project."""
+        if self.root_fingerprint:
+            return self.root_fingerprint
+        return fingerprint(self.items_checksum, self.source.to_dict())
 
     def write(self, root: Path) -> None:
         """Write ``project.json`` into the project's folder."""
@@ -129,6 +147,8 @@ def _build(path: Path, values: dict[str, Any]) -> Manifest:
             raise StoreError(f"{path} is damaged: {key} is {value!r:.80}.")
         return value
 
+    # Projects of earlier versions do not have these.
+    scanned = "root_fingerprint" in values
     try:
         source = SourceSpec.from_dict(take("source", dict))
     except InputError as error:
@@ -141,6 +161,8 @@ def _build(path: Path, values: dict[str, Any]) -> Manifest:
         thumbnail_px=take("thumbnail_px", int, 1, _MAX_THUMBNAIL_PX),
         has_images=take("has_images", bool),
         items_checksum=take("items_checksum", str),
+        root_fingerprint=take("root_fingerprint", str) if scanned else "",
+        scans=take("scans", int) if scanned else 0,
         created=take("created", str),
         package_version=take("package_version", str),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import logging
 import os
 import shutil
@@ -36,6 +37,13 @@ from napari_embed.project.checkpoints import (
     remove_checkpoint,
     write_checkpoint,
 )
+from napari_embed.project.growing import (
+    FILES_NAME,
+    finish_update,
+    is_unfinished,
+    stage_update,
+    write_file_states,
+)
 from napari_embed.project.items import ITEMS_NAME, write_items
 from napari_embed.project.ledger import FileRecord, Ledger, StageRecord
 from napari_embed.project.lock import WriterLock
@@ -44,6 +52,7 @@ from napari_embed.project.reader import THUMBNAILS, Progress, ProjectReader, che
 from napari_embed.project.stages import ChunkStage
 from napari_embed.project.store import ArraySpec, DiskArray, create_root
 from napari_embed.sources import Source, SourceSpec, open_source
+from napari_embed.sources.changes import file_root, file_states
 
 __all__ = ["Project"]
 
@@ -121,6 +130,11 @@ class Project(ProjectReader):
                 unfinished.mkdir()
             create_root(unfinished)
             write_items(unfinished / ITEMS_NAME, items)
+            root = file_root(source)
+            if root is not None:
+                names = items["source"].to_pylist()
+                states = file_states(root, names, progress=progress)
+                write_file_states(unfinished / FILES_NAME, states)
             Ledger.create(unfinished)
             Manifest(
                 name=name or target.name.removesuffix(".embed"),
@@ -158,9 +172,13 @@ class Project(ProjectReader):
         root = Path(path).expanduser().absolute()
         read_manifest(root)  # a foreign folder must not even get a lock file
         if mode == "r":
+            _refuse_unfinished(root)
             return cls(root, None)
         lock = WriterLock(root)
         try:
+            if is_unfinished(root):
+                with contextlib.closing(Ledger(root, writable=True)) as ledger:
+                    finish_update(root, ledger)
             project = cls(root, lock)
         except BaseException:
             lock.release()
@@ -302,6 +320,52 @@ class Project(ProjectReader):
             raise InputError(f"There is no item {bad[0]}; there are {self.n_items}.")
         self._ledger.put_errors(stage, rows)
 
+    # items
+
+    def update_items(
+        self,
+        items: pa.Table,
+        states: NDArray[np.int64],
+        *,
+        touched: Sequence[int] = (),
+        retake: Sequence[str] = (),
+    ) -> None:
+        """Take over a new list of items; see `napari_embed.project.rescan`.
+
+        A kill leaves the old list, or the next writer finishes the change. Touched
+        chunks become pending, neighbors and maps out of date; maps keep their rows and
+        have NaN for new items.
+
+        Parameters
+        ----------
+        items
+            The known items at their rows, then the new ones.
+        states
+            (m, 2) size and time of their files.
+        touched
+            Known items whose file has changed.
+        retake
+            Keys of embeddings that are taken over anew as a whole.
+        """
+        self._require_writable()
+        if items.num_rows < self.n_items or states.shape != (items.num_rows, 2):
+            raise InputError("A list of items can only grow, with a state for each.")
+        stage_update(
+            self.path, self._ledger, self.manifest, items=items, states=states,
+            touched=touched, retake=retake,
+        )  # fmt: skip
+        finish_update(self.path, self._ledger)
+        self._reread()
+
+    def set_source(self, spec: SourceSpec) -> None:
+        """Say where the items are now; what was computed from them stays."""
+        self._require_writable()
+        manifest = dataclasses.replace(
+            self.manifest, source=spec, root_fingerprint=self.manifest.root
+        )
+        manifest.write(self.path)
+        self._reread()
+
     # results
 
     def write_encoder_state(
@@ -441,6 +505,14 @@ def _check_target(target: Path) -> None:
         raise StoreError(
             f"{target} exists already. Choose another name, or open it if it is a "
             "project; nothing was changed."
+        )
+
+
+def _refuse_unfinished(root: Path) -> None:
+    if is_unfinished(root):
+        raise StoreError(
+            f"A change of the list of items in {root} is not finished. Run "
+            f"`napari-embed rescan {root}` to finish it."
         )
 
 

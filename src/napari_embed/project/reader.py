@@ -100,6 +100,14 @@ class ProjectReader:
                 self._ledger.reopen()
             self._thumbnails = None
 
+    def _reread(self) -> None:
+        """Look at manifest and items anew, after they have changed."""
+        with self._mutex:
+            self._items.close()
+            self.manifest = read_manifest(self.path)
+            self._items = ItemsTable(self.path / ITEMS_NAME, self.manifest.n_items)
+        self.refresh()
+
     # facts
 
     @property
