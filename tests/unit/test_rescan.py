@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from napari_embed.engine import chunks, pipeline
+from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.rescan import run_reroot, run_rescan
 from napari_embed.errors import InputError, JobCancelled, StoreError
@@ -50,6 +51,7 @@ def vectors(project: Project) -> np.ndarray:
 
 def all_stages(project: Project) -> None:
     embed(project)
+    run_inspect(project, JobControl())
     pipeline.run_neighbors(project, NeighborParams(n_neighbors=5), JobControl())
     params = ProjectionParams(method="pca", n_components=2)
     pipeline.run_projection(project, params, JobControl())
@@ -77,6 +79,7 @@ def test_only_what_was_touched_is_computed_again(folder: Path, tmp_path: Path) -
         assert items["id"].to_pylist() == list(range(N + 3))
         assert project.stage_info("embeddings/descriptor").chunks_done == 2
         assert found["chunks"] == 2  # the first and the one that grew
+        assert project.stage_info("measures/quality").chunks_done == 2
         errors = project.errors().to_pylist()
         assert [(e["id"], e["stage"]) for e in errors] == [(lost, "source")]
 

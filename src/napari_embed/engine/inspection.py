@@ -98,12 +98,9 @@ def run_inspect(
 
 
 def _begin(project: Project, key: str, width: int, dtype: str) -> ChunkStage:
-    source = project.spec.to_dict()
     return project.begin_stage(
         key,
-        fingerprint=fingerprint(
-            key, INSPECT_VERSION, project.manifest.items_checksum, source
-        ),
+        fingerprint=fingerprint(key, INSPECT_VERSION, project.manifest.root),
         shape_tail=(width,),
         dtype=dtype,
     )

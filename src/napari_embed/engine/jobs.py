@@ -159,6 +159,8 @@ def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[st
     """
     with Project.open(str(arguments["project_path"])) as project:
         return find_to_file(project, arguments, control)
+
+
 def _rescan(
     arguments: dict[str, Any], control: JobControl, emit: Emit
 ) -> dict[str, Any]:

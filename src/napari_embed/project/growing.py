@@ -150,8 +150,7 @@ def _stage_metadata(
         if not _is_chunked(stage.key):
             continue
         try:
-            dtype = "uint8" if stage.key == "thumbnails" else "float32"
-            inner = _inner_rows(root / stage.key)
+            dtype, inner = _layout(root / stage.key)
             disk = DiskArray.open(
                 root, stage.key, rows=before, dtype=dtype, inner_rows=inner
             )
@@ -163,13 +162,15 @@ def _stage_metadata(
         write_atomic(path, spec.metadata_bytes())
 
 
-def _inner_rows(array: Path) -> int:
-    """Return the rows per inner chunk as the metadata say; `DiskArray` checks them."""
+def _layout(array: Path) -> tuple[str, int]:
+    """Return type and rows per inner chunk as the metadata say; `DiskArray` checks."""
     try:
-        codec = json.loads((array / "zarr.json").read_bytes())["codecs"][0]
-        return int(codec.get("configuration", {}).get("chunk_shape", [0])[0])
+        values = json.loads((array / "zarr.json").read_bytes())
+        codec = values["codecs"][0].get("configuration", {})
+        inner = int(codec.get("chunk_shape", [0])[0])
+        return str(values["data_type"]), inner
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError):
-        return 0
+        return "", 0
 
 
 def _stage_maps(
@@ -275,7 +276,7 @@ def _reopen_chunks(
     ledger.put_stage(dataclasses.replace(stage, sealed=False, chunks_total=total))
     if not grown:
         return
-    content = _staged_metadata(root, stage.key)
+    content = _read(root / _UPDATE / _ARRAYS / stage.key / "zarr.json")
     if content is None:
         ledger.delete_stage(stage.key)
         return
@@ -287,10 +288,9 @@ def _put_metadata(ledger: Ledger, key: str, content: bytes) -> None:
     ledger.put_file(FileRecord(path, key, len(content), checksum_bytes(content)))
 
 
-def _staged_metadata(root: Path, key: str) -> bytes | None:
-    for folder in (root / _UPDATE / _ARRAYS, root):
-        with contextlib.suppress(OSError):
-            return (folder / key / "zarr.json").read_bytes()
+def _read(path: Path) -> bytes | None:
+    with contextlib.suppress(OSError):
+        return path.read_bytes()
     return None
 
 
@@ -306,7 +306,8 @@ def _keep_map(
     if manifest.n_items == before:
         ledger.put_stage(dataclasses.replace(stage, upstream_fingerprint=""))
         return
-    content = _staged_metadata(root, stage.key)
+    staged = root / _UPDATE / _ARRAYS / stage.key / "zarr.json"
+    content = _read(staged) or _read(root / stage.key / "zarr.json")
     if stage.key not in maps or content is None:
         ledger.delete_stage(stage.key)
         return
