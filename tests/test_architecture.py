@@ -46,6 +46,7 @@ HOMES: dict[str, set[str]] = {
     "zarr": {"sources", "project"},
     "sqlite3": {"project"},
     "dask": {"engine"},
+    "duckdb": {"curation"},
     "click": {"cli"},
     "rich": {"cli"},
 } | {name: {"gui"} for name in GRAPHICAL}

@@ -234,8 +234,8 @@ class QueryEngine:
             where, names, values = self._where(query or Query())
             with self._rows([*names, column]):
                 found = self._execute(
-                    "SELECT coalesce(CAST(v AS VARCHAR), '') AS text, count(*) AS n "
-                    f"FROM (SELECT {value} AS v FROM rows {where}) "  # noqa: S608
+                    "SELECT coalesce(CAST(v AS VARCHAR), '') AS text, count(*) AS n "  # noqa: S608
+                    f"FROM (SELECT {value} AS v FROM rows {where}) "
                     "GROUP BY 1 ORDER BY 2 DESC, 1 LIMIT ?",
                     [*values, int(limit)],
                 )

@@ -21,9 +21,11 @@ from napari_embed.engine import pipeline
 from napari_embed.engine.environment import usable_cpus
 from napari_embed.engine.finding import find_to_file
 from napari_embed.engine.inspection import run_inspect
+from napari_embed.engine.likeness import Likeness
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.rescan import run_reroot, run_rescan
+from napari_embed.engine.similarity import SimilarityEngine
 from napari_embed.engine.worker import Emit, JobFunction
 from napari_embed.errors import InputError, StoreError, StoreLockedError
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -35,6 +37,8 @@ __all__ = ["JOBS"]
 
 PACKAGES = ("napari-embed", "torch", "torchvision", "taichi", "faiss-cpu", "faiss-gpu")
 
+
+_SIMILARITY = SimilarityEngine()
 
 # A process that was killed or closed a moment ago may still be letting go.
 LOCK_WAIT_S = 3.0
@@ -177,6 +181,22 @@ def _reroot(
         return run_reroot(project, str(arguments["place"]), control)
 
 
+def _similar(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: project_path, and those of a `Likeness`. Only reads."""
+    with Project.open(str(arguments["project_path"]), mode="r") as project:
+        likeness = Likeness.from_request(arguments, project.n_items)
+        return _SIMILARITY.search(project, likeness, control)
+
+
+def _warm(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[str, Any]:
+    """Arguments: project_path, embeddings. Loads vectors before they are searched."""
+    with Project.open(str(arguments["project_path"]), mode="r") as project:
+        _SIMILARITY.load(project, arguments.get("embeddings"), control)
+    return {}
+
+
 def _publisher(buffer: PositionsBuffer | None, emit: Emit) -> pipeline.Publish:
     """Return what hands positions to the buffer and KL to the client."""
 
@@ -220,6 +240,8 @@ JOBS: dict[str, JobFunction] = {
     "find": _find,
     "rescan": _rescan,
     "reroot": _reroot,
+    "similar": _similar,
+    "warm": _warm,
     "info": _info,
 }
 """Job functions by the name a client asks for."""
