@@ -42,6 +42,8 @@ HOMES: dict[str, set[str]] = {
     "taichi": {"kernels"},
     "torch": {"kernels", "encoders", "tsne", "engine"},
     "torchvision": {"encoders"},
+    "timm": {"encoders"},
+    "open_clip": {"encoders"},
     "faiss": {"tsne"},
     "zarr": {"sources", "project"},
     "sqlite3": {"project"},

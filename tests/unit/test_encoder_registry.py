@@ -17,6 +17,7 @@ from napari_embed.encoders.catalogue import (
     TORCHVISION_MODELS,
     TorchvisionModel,
 )
+from napari_embed.encoders.hub_catalogue import HUB_MODELS
 from napari_embed.errors import InputError, MissingDependencyError
 
 
@@ -47,7 +48,9 @@ def test_the_list_is_complete_and_says_what_is_needed() -> None:
     infos = list_encoders()
     names = [info.name for info in infos]
     assert names[:2] == ["descriptor", "lite0"]
-    assert len(set(names)) == len(names) == 2 + len(TORCHVISION_MODELS)
+    assert (
+        len(set(names)) == len(names) == 2 + len(TORCHVISION_MODELS) + len(HUB_MODELS)
+    )
     assert "torchvision/vit_b_16" in names
     for info in infos:
         assert info.title

@@ -6,7 +6,7 @@ the encoders; :func:`load_encoder` does.
 
 from __future__ import annotations
 
-from napari_embed.encoders.protocol import Encoder
+from napari_embed.encoders.protocol import Encoder, TextEncoder
 from napari_embed.encoders.registry import EncoderInfo, list_encoders, load_encoder
 
-__all__ = ["Encoder", "EncoderInfo", "list_encoders", "load_encoder"]
+__all__ = ["Encoder", "EncoderInfo", "TextEncoder", "list_encoders", "load_encoder"]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Encoder", "Progress"]
+__all__ = ["Encoder", "Progress", "TextEncoder"]
 
 Progress = Callable[[int, int], None]
 """``progress(done, total)``; may raise :class:`~napari_embed.errors.JobCancelled`."""
@@ -110,5 +110,20 @@ class Encoder(Protocol):
             If the encoder is not fitted.
         ComputeError
             If the device fails for another reason than memory.
+        """
+        ...
+
+
+@runtime_checkable
+class TextEncoder(Protocol):
+    """The other side of an encoder that knows words, as those of open_clip."""
+
+    def embed_texts(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        """Return (n, dim) float32 unit vectors in the space of the images.
+
+        Raises
+        ------
+        InputError
+            If a text is empty.
         """
         ...

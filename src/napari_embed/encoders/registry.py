@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from napari_embed.encoders.catalogue import TORCHVISION_MODELS, TorchvisionModel
+from napari_embed.encoders.hub_catalogue import EXTRAS, HUB_MODELS, HubModel
 from napari_embed.encoders.protocol import Encoder, Progress
 from napari_embed.encoders.weights_cache import cached_file
 from napari_embed.errors import InputError, MissingDependencyError
@@ -44,6 +45,10 @@ class EncoderInfo:
     available
         Whether everything is installed. A model whose weights are still to be
         downloaded is available; ``requirement`` says so.
+    finds_text
+        Whether it puts words into the space of its images (``embed_texts``).
+    takes_weights
+        Whether it can be given a file with its weights.
     """
 
     name: str
@@ -54,6 +59,8 @@ class EncoderInfo:
     metric: str
     requirement: str
     available: bool
+    finds_text: bool = False
+    takes_weights: bool = False
 
 
 def _is_installed(package: str) -> bool:
@@ -117,6 +124,34 @@ def _torchvision_info(model: TorchvisionModel, installed: bool) -> EncoderInfo:
         metric="cosine",
         requirement=requirement,
         available=installed,
+        takes_weights=True,
+    )
+
+
+def _hub_info(model: HubModel) -> EncoderInfo:
+    installed = _is_installed(model.package)
+    where = "the Hugging Face hub, or read from a file you give."
+    if installed:
+        requirement = (
+            f"Weights ({model.size_mb} MB) are downloaded on first use from {where}"
+        )
+    else:
+        requirement = (
+            f'Install {model.package}: pip install "napari-embed'
+            f'[{EXTRAS[model.package]}]"; then {model.size_mb} MB of weights are '
+            f"downloaded from {where}"
+        )
+    return EncoderInfo(
+        name=model.encoder_name,
+        title=model.title,
+        description=model.description,
+        dim=model.dim,
+        input_size=model.input_size,
+        metric="cosine",
+        requirement=requirement,
+        available=installed,
+        finds_text=model.package == "open_clip",
+        takes_weights=True,
     )
 
 
@@ -127,6 +162,7 @@ def list_encoders() -> tuple[EncoderInfo, ...]:
         _descriptor_info(),
         _lite0_info(),
         *(_torchvision_info(model, installed) for model in TORCHVISION_MODELS),
+        *map(_hub_info, HUB_MODELS),
     )
 
 
@@ -144,7 +180,8 @@ def load_encoder(
     Parameters
     ----------
     name
-        A name of :func:`list_encoders`.
+        A name of :func:`list_encoders`, or "timm/NAME" or "open_clip/NAME" of any
+        other architecture of these packages, with ``weights``.
     device
         "auto" (a CUDA device if there is one), "cpu" or "cuda".
     weights
@@ -185,6 +222,14 @@ def load_encoder(
         from napari_embed.encoders.lite0 import load_lite0
 
         return load_lite0(device, path or _lite0_weights(), batch_size, random_state)
+    if name.startswith("timm/"):
+        from napari_embed.encoders.hub_models import load_timm_encoder
+
+        return load_timm_encoder(name, device, path, batch_size)
+    if name.startswith("open_clip/"):
+        from napari_embed.encoders.hub_models import load_open_clip_encoder
+
+        return load_open_clip_encoder(name, device, path, batch_size)
     model = next((m for m in TORCHVISION_MODELS if m.encoder_name == name), None)
     if model is None:
         raise InputError(_unknown_name_message(name))

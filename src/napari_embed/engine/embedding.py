@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -100,6 +100,7 @@ def embed_images(
     control: JobControl,
     *,
     retry_failed: bool = False,
+    encoder: Encoder | None = None,
 ) -> StageResult:
     """Encode every image and make its thumbnail; go on where a run was interrupted.
 
@@ -113,6 +114,8 @@ def embed_images(
         Progress out, cancel and pause in.
     retry_failed
         Try images again that could not be read before.
+    encoder
+        One that is loaded already; ``params`` then names no encoder.
 
     Raises
     ------
@@ -123,7 +126,9 @@ def embed_images(
     """
     started = time.monotonic()
     source = project.source()
-    encoder = _for_channels(_load(params, control), source)
+    if encoder is not None:
+        params = replace(params, encoder=encoder.name)
+    encoder = _for_channels(encoder or _load(params, control), source)
     name = embeddings_name(params.encoder)
     key = f"embeddings/{name}"
     print_ = fingerprint(

@@ -50,6 +50,7 @@ from napari_embed.project import Project
 from napari_embed.project.stages import map_name
 
 if TYPE_CHECKING:
+    from napari_embed.encoders import Encoder
     from napari_embed.project import StageInfo
     from napari_embed.sources import SourceSpec
 
@@ -130,11 +131,13 @@ def run_embed(
     control: JobControl,
     *,
     retry_failed: bool = False,
+    encoder: Encoder | None = None,
 ) -> StageResult:
     """Give every item a vector: encode the images, or import vectors that came along.
 
     Vectors are imported when the project has no images, or when the encoder's name is
-    "vectors".
+    "vectors". ``encoder`` is one of your own, such as a ``FunctionEncoder``; it takes
+    the place of the one that ``params`` names.
 
     Raises
     ------
@@ -147,7 +150,9 @@ def run_embed(
         result = import_vectors(project, control, retry_failed=retry_failed)
         import_positions(project)
         return result
-    return embed_images(project, params, control, retry_failed=retry_failed)
+    return embed_images(
+        project, params, control, retry_failed=retry_failed, encoder=encoder
+    )
 
 
 def _choose_embeddings(project: Project, name: str | None) -> str:

@@ -332,7 +332,7 @@ class ComputePanel(Panel):
 
 def takes_weights(info: EncoderInfo | None) -> bool:
     """Return whether an encoder can be given a file with its weights."""
-    return info is not None and info.name.startswith("torchvision/")
+    return info is not None and info.takes_weights
 
 
 def encoder_words(info: EncoderInfo) -> str:
