@@ -22,6 +22,7 @@ __all__ = ["Engine", "duration", "say", "showable"]
 # Without a terminal (a log file, a cluster job) a line each so often.
 LINE_EVERY_S = 15.0
 WAIT_STEP_S = 0.2
+BOTTLENECKS = {"decode": "reading images", "model": "the encoder", "disk": "the disk"}
 
 
 def showable(text: str, stream: TextIO) -> str:
@@ -61,6 +62,8 @@ def _numbers(progress: Progress) -> str:
         words += f", {progress.rate:,.{0 if progress.rate >= 10 else 1}f}/s"
     if progress.eta_s > 0 and progress.done < progress.total:
         words += f", {duration(progress.eta_s)} left"
+    if progress.bottleneck:
+        words += f", slowest: {BOTTLENECKS.get(progress.bottleneck, '')}"
     return words
 
 

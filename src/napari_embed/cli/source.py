@@ -1,4 +1,4 @@
-"""Commands on the source of a project: rescan, reroot."""
+"""Commands before embedding and on the source: estimate, rescan, reroot."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from napari_embed.cli.console import Engine, say
-from napari_embed.cli.options import PROJECT, project_argument
+from napari_embed.cli.console import BOTTLENECKS, Engine, duration, say
+from napari_embed.cli.options import PROJECT, device, encoder, project_argument
+from napari_embed.params import EmbedParams
 
 __all__ = ["COMMANDS"]
 
@@ -80,4 +81,55 @@ def reroot(project: Path, place: Path) -> int:
     return 0
 
 
-COMMANDS = (rescan, reroot)
+@click.command(
+    short_help="Say how long embedding will take.",
+    epilog="""\b
+Examples:
+  napari-embed estimate photos.embed
+  napari-embed estimate photos.embed --encoder torchvision/vit_b_16 --weights vit.pth
+""",
+)
+@project_argument
+@encoder
+@click.option("--weights", type=PROJECT, help="File with the encoder's weights.")
+@click.option("--batch-size", type=click.IntRange(1), help="Images at a time.")
+@device
+def estimate(
+    project: Path,
+    encoder: str,
+    weights: Path | None,
+    batch_size: int | None,
+    device: str,
+) -> int:
+    """Try an encoder on a few hundred images of PROJECT; say what all of them take.
+
+    Time, disk and memory of `napari-embed embed` with the same options. Nothing is
+    written.
+    """
+    params = EmbedParams(
+        encoder=encoder,
+        weights=str(weights.absolute()) if weights else None,
+        batch_size=batch_size,
+        device=device,  # type: ignore[arg-type]
+    )
+    with Engine() as engine:
+        found = engine.run(
+            "estimate", path=str(project.absolute()), params=params.to_dict()
+        )
+    if not found["n_images"]:
+        say(f"Nothing to do: every image of {project} has its vector.")
+        return 0
+    memory = found["memory_bytes"]
+    say(f"{found['n_images']:,} images with {encoder}:")
+    say(f"  time    about {duration(found['seconds'])}, {found['rate']:,.1f} images/s")
+    say(f"  disk    about {found['disk_bytes'] / 2**20:,.0f} MiB")
+    say(f"  memory  about {memory / 2**20:,.0f} MiB" if memory else "  memory  unknown")
+    alone = f"{found['decode_rate']:,.0f} and {found['model_rate']:,.0f}/s"
+    say(
+        f"  slowest {BOTTLENECKS[found['bottleneck']]} (reading alone and the encoder "
+        f"alone: {alone})"
+    )
+    return 0
+
+
+COMMANDS = (estimate, rescan, reroot)

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.engine.bottleneck import Stopwatch
 from napari_embed.engine.pieces import KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
 from napari_embed.errors import JobCancelled
@@ -159,11 +160,15 @@ def decode_ahead(
         thread.join()
 
 
-def _shifted(control: JobControl, done: int, total: int) -> ProgressCallback:
+def _shifted(
+    control: JobControl, done: int, total: int, bottleneck: str
+) -> ProgressCallback:
     """Return a callback for one piece that reports on all images."""
 
     def report(finished: int, _: int) -> None:
-        control.progress("images", done + finished, total, unit="images")
+        control.progress(
+            "images", done + finished, total, unit="images", bottleneck=bottleneck
+        )
 
     return report
 
@@ -231,25 +236,30 @@ class ChunkRunner:
             for chunk in self.pending()
         ]
         parts, blocks = self._take_up(todo)
-        left = sum(rows.stop - rows.start for _, rows, _ in todo)
-        done = project.n_items - left
+        total = project.n_items
+        done = total - sum(rows.stop - rows.start for _, rows, _ in todo)
+        watch = Stopwatch()
         pieces = decode_ahead(project, self._source, todo, shrink_to=self._shrink_to)
         try:
-            control.progress("images", done, project.n_items, unit="images")
+            control.progress("images", done, total, unit="images")
             for piece in pieces:
                 control.check()
+                watch.lap("decode")
                 parts.append(piece)
                 if piece.chunk in self._to_encode:
-                    blocks.append(
-                        self._encode(piece, _shifted(control, done, project.n_items))
-                    )
+                    report = _shifted(control, done, total, watch.slowest)
+                    blocks.append(self._encode(piece, report))
+                watch.lap("model")
                 if piece.last:
                     self._write(parts, blocks)
                     parts, blocks = [], []
                 elif self._kept is not None and self._kept.due:
                     self._keep(parts, blocks)
+                watch.lap("disk")
                 done += len(piece.ids)
-                control.progress("images", done, project.n_items, unit="images")
+                control.progress(
+                    "images", done, total, unit="images", bottleneck=watch.slowest
+                )
         except JobCancelled:
             self._keep(parts, blocks)
             raise

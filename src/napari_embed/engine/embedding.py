@@ -28,10 +28,12 @@ if TYPE_CHECKING:
 
 __all__ = [
     "OWN_VECTORS",
+    "EmbedRun",
     "embed_images",
     "embeddings_name",
     "import_positions",
     "import_vectors",
+    "prepare",
 ]
 
 logger = logging.getLogger(__name__)
@@ -94,6 +96,59 @@ def _retry_of(project: Project, key: str, print_: str) -> None:
         _retry(project, key)
 
 
+@dataclass(frozen=True)
+class EmbedRun:
+    """What a run of an encoder over a project needs.
+
+    Attributes
+    ----------
+    params, source, encoder
+        The settings; where images come from; what turns them into vectors.
+    name, fingerprint
+        Of the embeddings.
+    detail
+        Pixels on the shorter side that the encoder can make use of.
+    sample
+        What the encoder learns from, if it has to.
+    """
+
+    params: EmbedParams
+    source: Source
+    encoder: Encoder
+    name: str
+    fingerprint: str
+    detail: int
+    sample: _Sample
+
+    def n_left(self, project: Project) -> int:
+        """Return how many images have no vector yet."""
+        stage = project.stage_info(f"embeddings/{self.name}")
+        if stage.fingerprint != self.fingerprint:
+            return project.n_items
+        return max(0, project.n_items - stage.chunks_done * project.chunk_rows)
+
+
+def prepare(
+    project: Project,
+    params: EmbedParams,
+    control: JobControl,
+    *,
+    encoder: Encoder | None = None,
+) -> EmbedRun:
+    """Open the source and load the encoder, unless one is given; writes nothing."""
+    source = project.source()
+    if encoder is not None:
+        params = replace(params, encoder=encoder.name)
+    encoder = _for_channels(encoder or _load(params, control), source)
+    print_ = fingerprint(
+        "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
+    )
+    detail = _useful_px(params.encoder)
+    sample = _Sample(project, source, params.random_state, detail)
+    name = embeddings_name(params.encoder)
+    return EmbedRun(params, source, encoder, name, print_, detail, sample)
+
+
 def embed_images(
     project: Project,
     params: EmbedParams,
@@ -125,15 +180,9 @@ def embed_images(
         If the user asked to stop; finished chunks are kept.
     """
     started = time.monotonic()
-    source = project.source()
-    if encoder is not None:
-        params = replace(params, encoder=encoder.name)
-    encoder = _for_channels(encoder or _load(params, control), source)
-    name = embeddings_name(params.encoder)
-    key = f"embeddings/{name}"
-    print_ = fingerprint(
-        "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
-    )
+    run = prepare(project, params, control, encoder=encoder)
+    params, source, encoder = run.params, run.source, run.encoder
+    name, key, print_ = run.name, f"embeddings/{run.name}", run.fingerprint
     if retry_failed:
         _retry_of(project, key, print_)
     info: dict[str, Any] = {
@@ -141,7 +190,6 @@ def embed_images(
         "dim": encoder.dim,
         "metric": encoder.metric,
     }
-    detail = _useful_px(params.encoder)
     runner = ChunkRunner(
         project,
         source,
@@ -155,13 +203,12 @@ def embed_images(
             params=params.to_dict(),
             info=info,
         ),
-        shrink_to=detail,
+        shrink_to=run.detail,
     )
     todo = runner.pending()
     _check_space(project, len(todo), encoder.dim)
     if runner.has_to_encode and encoder.needs_fit:
-        images = _Sample(project, source, params.random_state, detail)
-        _fit(project, images, encoder, control, name, print_)
+        _fit(project, run.sample, encoder, control, name, print_)
     begun = time.monotonic()
     if todo:
         runner.run(control)

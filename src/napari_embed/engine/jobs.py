@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from napari_embed.engine import pipeline
 from napari_embed.engine.environment import usable_cpus
+from napari_embed.engine.estimate import run_estimate
 from napari_embed.engine.finding import find_to_file
 from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.likeness import Likeness
@@ -165,6 +166,15 @@ def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[st
         return find_to_file(project, arguments, control)
 
 
+def _estimate(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path, params. Reads only."""
+    params = EmbedParams.from_dict(arguments.get("params") or {})
+    with Project.open(str(arguments["path"])) as project:
+        return run_estimate(project, params, control)
+
+
 def _rescan(
     arguments: dict[str, Any], control: JobControl, emit: Emit
 ) -> dict[str, Any]:
@@ -238,6 +248,7 @@ JOBS: dict[str, JobFunction] = {
     "project": _project,
     "inspect": _inspect,
     "find": _find,
+    "estimate": _estimate,
     "rescan": _rescan,
     "reroot": _reroot,
     "similar": _similar,

@@ -42,6 +42,9 @@ class Progress:
         Seconds left at that rate; NaN at first.
     message
         A remark for the user, often empty.
+    bottleneck
+        What the others wait for: "decode", "model", "disk", or "" where it is not
+        known.
     """
 
     stage: str
@@ -51,6 +54,7 @@ class Progress:
     rate: float = math.nan
     eta_s: float = math.nan
     message: str = ""
+    bottleneck: str = ""
 
     @property
     def fraction(self) -> float:
@@ -67,6 +71,7 @@ class Progress:
             "rate": self.rate if math.isfinite(self.rate) else None,
             "eta_s": self.eta_s if math.isfinite(self.eta_s) else None,
             "message": self.message,
+            "bottleneck": self.bottleneck,
         }
 
     @classmethod
@@ -81,6 +86,7 @@ class Progress:
             rate=math.nan if rate is None else float(rate),
             eta_s=math.nan if eta is None else float(eta),
             message=str(values.get("message", "")),
+            bottleneck=str(values.get("bottleneck", "")),
         )
 
 
@@ -196,6 +202,7 @@ class JobControl:
         *,
         unit: str = "items",
         message: str = "",
+        bottleneck: str = "",
     ) -> None:
         """Report ``done`` of ``total`` and check for a wish to cancel or pause.
 
@@ -216,7 +223,9 @@ class JobControl:
         self._last_report = now
         if self._on_progress is not None:
             eta = (total - done) / rate if rate > 0 else math.nan
-            self._on_progress(Progress(stage, done, total, unit, rate, eta, message))
+            self._on_progress(
+                Progress(stage, done, total, unit, rate, eta, message, bottleneck)
+            )
 
     def reporter(self, stage: str, *, unit: str = "items") -> ProgressCallback:
         """Return ``progress(done, total)`` for the stations below."""

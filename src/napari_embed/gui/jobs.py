@@ -87,6 +87,7 @@ def progress_view(data: dict[str, Any]) -> ProgressView:
         eta_s=_number(data.get("eta_s")),
         message=str(data.get("message") or ""),
         phase=str(data.get("stage") or ""),
+        bottleneck=str(data.get("bottleneck") or ""),
     )
 
 

@@ -90,7 +90,8 @@ class ProjectInfo:
 class ProgressView:
     """How far a stage is; ``total`` 0 means that the end is not known.
 
-    ``phase`` is what the stage is at ("affinities").
+    ``phase`` is what the stage is at ("affinities"), ``bottleneck`` what the rest of it
+    waits for ("decode", "model", "disk").
     """
 
     done: int = 0
@@ -100,6 +101,7 @@ class ProgressView:
     eta_s: float | None = None
     message: str = ""
     phase: str = ""
+    bottleneck: str = ""
 
 
 @dataclass(frozen=True)

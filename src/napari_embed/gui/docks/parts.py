@@ -196,6 +196,9 @@ _PHASES = {
 }
 
 
+_BOTTLENECKS = {"decode": "reading images", "model": "the encoder", "disk": "the disk"}
+
+
 def progress_words(progress: ProgressView, *, paused: bool = False) -> str:
     """Return "1,234 of 4,000 images, 900/s, 3 s left"."""
     if not progress.done and not progress.total:
@@ -219,6 +222,8 @@ def progress_words(progress: ProgressView, *, paused: bool = False) -> str:
             parts.append(f"{progress.rate:,.{digits}f}/s")
         if progress.eta_s is not None and progress.done < progress.total:
             parts.append(f"{format_duration(progress.eta_s)} left")
+        if progress.bottleneck in _BOTTLENECKS:
+            parts.append(f"slowest: {_BOTTLENECKS[progress.bottleneck]}")
     if progress.message:
         parts.append(progress.message)
     return ", ".join(parts)
