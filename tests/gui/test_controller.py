@@ -172,7 +172,13 @@ def test_limits_of_numbers_are_chosen_and_kept(tmp_path: Path) -> None:
     desk.controller.color_by("score")
     coloring = desk.controller.coloring
     assert coloring.extent == (1.0, 59.0)
-    assert (coloring.n_missing, coloring.histogram.sum()) == (6, 54)
+    tally = coloring.tally()
+    assert (coloring.n_missing, tally[:-1].sum(), tally[-1]) == (6, 54, 6)
+    finite = coloring.values[np.isfinite(coloring.values)]
+    assert np.array_equal(tally[:-1], np.histogram(finite, 64, coloring.extent)[0])
+    first_half = np.arange(60) < 30
+    assert coloring.tally(first_half).sum() == 30
+    assert coloring.tally(first_half)[-1] == 3
     desk.controller.set_color_limits((10.0, 20.0))
     assert desk.map.calls[-1][1][2] == (10.0, 20.0)
     for wrong in ((5.0, 5.0), (9.0, 1.0), (0.0, float("inf"))):

@@ -722,6 +722,33 @@ def test_items_without_a_place_are_counted(window):
     assert counts == [20, 20, 20]
 
 
+def test_excluded_items_are_not_counted(window):
+    window.project.values["score"] = [float(i) for i in range(N - 1)] + [np.nan]
+    window.open()
+    explore, controller = window.panels.explore, window.controller
+
+    def counts():
+        return [row.count for row in explore.legend.table.lines]
+
+    controller.select([0, 3, N - 1])  # two of the first class, one of the last
+    controller.exclude_selected()
+    assert sorted(counts()) == [18, 19, 20]
+    controller.undo()
+    assert counts() == [20, 20, 20]
+    controller.color_by("score")
+    window.settle(lambda: controller.state.color_kind == "number")
+    assert explore.numbers.bars._histogram.sum() == N - 1
+    assert explore.numbers.missing.text().startswith("Show 1 ")
+    controller.exclude_selected()
+    assert explore.numbers.bars._histogram.sum() == N - 3
+    assert explore.numbers.missing.isHidden()
+    controller.color_by("label")
+    window.settle(lambda: controller.state.color_kind == "category")
+    assert sorted(counts()) == [18, 19, 20]
+    controller.include_all()
+    assert counts() == [20, 20, 20]
+
+
 def test_selecting_updates_the_status_bar(window):
     window.open()
     window.controller.select([1, 2, 3])

@@ -182,15 +182,15 @@ def test_a_class_without_a_name_has_words():
     assert [row.name for row in model.rows()] == ["(no label)", "cat"]
 
 
-def test_only_items_with_a_place_are_counted():
-    placed = np.array([True, False, False, True, True])
-    model = LegendModel([0, 0, 0, 1, -1], ["cat", "dog"], placed=placed)
+def test_only_items_on_the_map_are_counted():
+    counted = np.array([True, False, False, True, True])
+    model = LegendModel([0, 0, 0, 1, -1], ["cat", "dog"], counted=counted)
     assert [(r.name, r.count) for r in model.rows()] == [
         ("cat", 1), ("dog", 1), ("(no label)", 1),
     ]  # fmt: skip
-    model.set_placed(np.array([False, False, True, True, False]))
+    model.set_counted(np.array([False, False, True, True, False]))
     assert [(r.name, r.count) for r in model.rows()] == [("cat", 1), ("dog", 1)]
-    model.set_placed(None)
+    model.set_counted(None)
     assert [r.count for r in model.rows()] == [3, 1, 1]
 
 

@@ -138,10 +138,18 @@ class Choosing:
         self._count_drawn(visible)
 
     def _count_drawn(self, visible: NDArray[np.bool_]) -> None:
+        self.update(n_drawn=int(np.count_nonzero(self._included(visible))))
+
+    def _included(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Return the items of ``mask`` that are not excluded."""
         excluded = self._map.excluded()
-        if len(excluded) == len(visible):
-            visible = visible & ~excluded
-        self.update(n_drawn=int(np.count_nonzero(visible)))
+        if len(excluded) == len(mask) and excluded.any():
+            return mask & ~excluded
+        return mask
+
+    def counted(self) -> NDArray[np.bool_]:
+        """Return (n,) which items a legend counts: those on the map, hidden or not."""
+        return self._included(self._placed)
 
     def set_hidden_classes(self, codes: Iterable[int]) -> None:
         """Hide exactly these classes; -1 is what has no class or no value."""

@@ -47,8 +47,9 @@ class Coloring:
         percentile.
     extent
         Smallest and largest finite value.
-    histogram
-        (64,) numbers of values between the two, in bins of equal width.
+    bins
+        (n,) uint8: in which of 64 bins of equal width between the two a value lies,
+        64 where it is not finite; empty for classes.
     """
 
     kind: str
@@ -59,16 +60,22 @@ class Coloring:
     values: NDArray[np.float32]
     limits: tuple[float, float]
     extent: tuple[float, float] = (0.0, 1.0)
-    histogram: NDArray[np.int64] = field(
-        default_factory=lambda: np.zeros(BINS, np.int64)
-    )
+    bins: NDArray[np.uint8] = field(default_factory=lambda: np.zeros(0, np.uint8))
 
     @property
     def n_missing(self) -> int:
         """Items without a class or with a value that is not finite."""
         if self.kind == "category":
             return len(self.codes) - sum(self.counts)
-        return len(self.values) - int(self.histogram.sum())
+        return int(self.tally()[BINS])
+
+    def tally(self, mask: NDArray[np.bool_] | None = None) -> NDArray[np.int64]:
+        """Return (65,) how many numbers are in each bin, the last for those without.
+
+        Of the items in ``mask`` (n,), or of all.
+        """
+        bins = self.bins if mask is None else self.bins[mask]
+        return np.bincount(bins, minlength=BINS + 1).astype(np.int64)
 
     def missing(self) -> NDArray[np.bool_]:
         """Return (n,) which items have no class, or no finite value."""
@@ -145,7 +152,18 @@ def numbers(values: NDArray[Any]) -> Coloring:
     if finite.size:
         low, high = (float(v) for v in np.percentile(finite, PERCENTILES))
         limits = (low, high) if low < high else extent
-    histogram = np.histogram(finite, BINS, extent)[0]
     none = np.zeros(0, np.int32)
     palette = np.zeros((0, 4), np.float32)
-    return Coloring("number", none, palette, (), (), values, limits, extent, histogram)
+    bins = _bins(values, extent)
+    return Coloring("number", none, palette, (), (), values, limits, extent, bins)
+
+
+def _bins(
+    values: NDArray[np.float32], extent: tuple[float, float]
+) -> NDArray[np.uint8]:
+    """Return the bin of each value; its own for values that are not finite."""
+    low, high = extent
+    with np.errstate(invalid="ignore"):
+        at = (values.astype(np.float64) - low) * (BINS / (high - low))
+    at = np.where(np.isfinite(values), np.clip(at, 0, BINS - 1), BINS)
+    return at.astype(np.uint8)

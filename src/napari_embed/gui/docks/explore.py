@@ -19,6 +19,7 @@ from qtpy.QtWidgets import (
 from napari_embed.gui.docks.display import DisplaySection
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
+from napari_embed.gui.docks.legends import Legends
 from napari_embed.gui.docks.live_card import LiveCard
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
@@ -28,7 +29,6 @@ from napari_embed.gui.docks.parts import (
     label,
 )
 from napari_embed.gui.docks.style import GAP_PX, Colors
-from napari_embed.gui.legend import CategoryLegend, LegendModel, NumberLegend
 from napari_embed.gui.link import Pager
 from napari_embed.gui.state import ViewState
 
@@ -63,19 +63,9 @@ class ExplorePanel(Panel):
         column.addLayout(self._build_choice())
         self.live = LiveCard(self.controller)
         column.addWidget(self.live)
-        self.legend = CategoryLegend()
-        self.legend.setMinimumHeight(150)
-        self.legend.visibility_changed.connect(self.controller.set_hidden_classes)
-        self.legend.color_changed.connect(self.controller.set_class_color)
-        self.legend.colors_reset.connect(self.controller.reset_class_colors)
-        self._legend_codes: object = None
-        self._legend_placed: object = None
+        self.legends = Legends(self.controller)
+        self.legend, self.numbers = self.legends.categories, self.legends.numbers
         column.addWidget(self.legend, 100)
-        self.numbers = NumberLegend()
-        self.numbers.limits_changed.connect(self.controller.set_color_limits)
-        self.numbers.missing_shown.connect(
-            lambda shown: self.controller.set_hidden_classes(() if shown else (-1,))
-        )
         column.addWidget(self.numbers)
         column.addWidget(self._build_selection())
         self.rest = QWidget()  # takes the room that the legend does not need
@@ -234,7 +224,7 @@ class ExplorePanel(Panel):
         def count() -> None:
             panel = me()
             if panel is not None:
-                panel._count_selected()
+                panel.legends.count_selected()
 
         me = weakref.ref(self)
         selection = self.controller.selection_changed
@@ -299,49 +289,10 @@ class ExplorePanel(Panel):
             for name in wanted:
                 self.color.addItem(name or ONE_COLOR, name)
         self.color.setCurrentIndex(max(self.color.findData(new.color_column), 0))
-        numbers = new.color_kind == "number"
-        for widget in (self.colormap, self.colormap_label, self.numbers):
-            widget.setVisible(numbers)
+        for widget in (self.colormap, self.colormap_label):
+            widget.setVisible(new.color_kind == "number")
         self.colormap.setCurrentText(new.colormap)
-        self.legend.setVisible(new.color_kind == "category")
-        self._show_legend(new, old)
-
-    def _show_legend(self, new: ViewState, old: ViewState) -> None:
-        coloring = self.controller.coloring
-        if coloring is None:
-            return
-        if coloring.kind == "number":
-            self.numbers.show_numbers(
-                coloring.histogram,
-                coloring.extent,
-                new.color_limits,
-                new.colormap,
-                n_missing=coloring.n_missing,
-                missing_hidden=-1 in new.hidden_classes,
-            )
-            return
-        placed = self.controller.placed
-        if coloring.codes is not self._legend_codes:
-            self._legend_codes, self._legend_placed = coloring.codes, placed
-            self.legend.set_model(
-                LegendModel(coloring.codes, coloring.names, coloring.palette, placed)
-            )
-            self._count_selected()
-        elif placed is not self._legend_placed:
-            self._legend_placed = placed
-            self.legend.set_placed(placed)
-        if new.color_version != old.color_version:
-            self.legend.set_palette(coloring.palette)
-        model = self.legend.model
-        if model is not None and model.hidden != new.hidden_classes:
-            model.restore((new.hidden_classes, frozenset(), frozenset()))
-            self._count_selected()
-
-    def _count_selected(self) -> None:
-        mask = self.controller.selection()
-        model = self.legend.model
-        if model is not None and len(mask) == len(model.codes):
-            self.legend.set_selection(mask)
+        self.legends.show(new, old)
 
     def _show_selection(self, new: ViewState) -> None:
         has_images = new.project is None or new.project.has_images

@@ -49,8 +49,8 @@ class LegendModel:
         One per class. Plain text; cut at 200 characters for display.
     palette
         (m, 4) RGBA in 0..1; made if None.
-    placed
-        (n,) which items have a place on the map; only these are counted. All if None.
+    counted
+        (n,) which items count, those on the map say. All if None.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class LegendModel:
         codes: ArrayLike,
         names: Sequence[str],
         palette: ArrayLike | None = None,
-        placed: NDArray[np.bool_] | None = None,
+        counted: NDArray[np.bool_] | None = None,
     ):
         self.codes = np.asarray(codes)
         self.names = tuple(_shorten(str(name)) for name in names)
@@ -71,7 +71,7 @@ class LegendModel:
         self.set_palette(category_palette(m) if palette is None else palette)
         self._shifted = self.codes + 1
         self.selected = np.zeros(m + 1, dtype=np.int64)
-        self.set_placed(placed)
+        self.set_counted(counted)
         self.hidden: frozenset[int] = frozenset()
         self._before_isolation: frozenset[int] = frozenset()
         self._isolated: frozenset[int] = frozenset()
@@ -96,10 +96,10 @@ class LegendModel:
             )
         self.palette = colors
 
-    def set_placed(self, placed: NDArray[np.bool_] | None) -> None:
-        """Count, and sort by, the items that have a place; (n,) mask, None for all."""
-        everywhere = placed is None or bool(placed.all())
-        self.counts = self._count(None if everywhere else placed)
+    def set_counted(self, mask: NDArray[np.bool_] | None) -> None:
+        """Count, and sort by, these items; (n,) mask, None for all."""
+        everyone = mask is None or bool(mask.all())
+        self.counts = self._count(None if everyone else mask)
         order = np.argsort(-self.counts[1:], kind="stable")
         self._order = [int(code) for code in order]
 

@@ -209,10 +209,10 @@ class CategoryLegend(QWidget):
             self.model.set_selection(mask)
             self._refresh()
 
-    def set_placed(self, placed: NDArray[np.bool_] | None) -> None:
-        """Count only the items with a place on the map; (n,) mask."""
+    def set_counted(self, mask: NDArray[np.bool_] | None) -> None:
+        """Count only these items; (n,) mask, None for all."""
         if self.model is not None:
-            self.model.set_placed(placed)
+            self.model.set_counted(mask)
             self._refresh()
 
     def set_palette(self, palette: NDArray[np.float32]) -> None:
