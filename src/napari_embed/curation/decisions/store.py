@@ -403,6 +403,45 @@ class Decisions(SavedThings):
                 self._change_items(EXCLUDED, value, wanted)
             return self._made(version)
 
+    # for files of decisions
+
+    def tag_keys(self) -> list[tuple[str, str]]:
+        """Return (key in the log, name) of all tags."""
+        return [(key, tag.name) for key, tag in self._definitions()]
+
+    def text_of(self, numbers: NDArray[np.int32]) -> list[str]:
+        """Return labels or notes by their numbers in the log."""
+        with self._mutex:
+            return [self._text(number) for number in numbers.tolist()]
+
+    def take_over(self, kind: str, text: str, ids: Ids, *, who: str, when: str) -> int:
+        """Take over what another person decided, inside a step.
+
+        Parameters
+        ----------
+        kind
+            "tag", "label", "note" or "excluded".
+        text
+            The tag, label or note.
+        ids
+            Items.
+        who, when
+            Noted in place of the own name and time.
+
+        Returns
+        -------
+        How many items changed.
+        """
+        wanted, value = checked_ids(ids, self.n_items), 1
+        with self._mutex, self.step("Take over"):
+            if kind == "tag":
+                key = TAG + (self._key_of(text) or self._make_tag(text))
+            elif kind == "excluded":
+                key = EXCLUDED
+            else:
+                key, value = kind, self._number_of(text)
+            return self._change_items(key, value, wanted, who=who, when=when)
+
     # what the window looked like
 
     def remember(self, session: Mapping[str, Any]) -> None:
