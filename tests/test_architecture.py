@@ -33,7 +33,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "curation": {"project"},
     "engine": {"kernels", "sources", "encoders", "tsne", "project", "curation"},
     "gui": {"sources", "encoders", "project", "curation", "engine"},
-    "cli": {"sources", "encoders", "project", "curation", "engine"},
+    "collection": {"project", "curation", "engine"},
+    "cli": {"sources", "encoders", "project", "curation", "engine", "collection"},
     "__main__": {"cli"},
 }
 GRAPHICAL = {"napari", "qtpy", "vispy", "magicgui", "superqt", "PyQt6", "PySide6"}
@@ -227,7 +228,15 @@ def test_importing_the_package_is_light() -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["encoders", "project", "sources", "curation", "engine.client", "cli"],
+    [
+        "encoders",
+        "project",
+        "sources",
+        "curation",
+        "engine.client",
+        "collection",
+        "cli",
+    ],
 )
 def test_what_the_window_imports_loads_no_engine(module: str) -> None:
     code = (

@@ -13,6 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Affinities": "napari_embed.arrays",
+    "Collection": "napari_embed.collection",
     "EmbedParams": "napari_embed.params",
     "NeighborGraph": "napari_embed.arrays",
     "NeighborParams": "napari_embed.params",
@@ -23,6 +24,7 @@ _HOME = {
     "affinities": "napari_embed.tsne",
     "errors": "napari_embed",
     "neighbor_graph": "napari_embed.tsne",
+    "open_project": "napari_embed.collection",
 }
 __all__ = ["__version__", *sorted(_HOME)]
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 import click
 
 from napari_embed import __version__
-from napari_embed.cli import compute, look, objects, source, whole
+from napari_embed.cli import compute, curate, look, objects, source, whole
 from napari_embed.cli.console import showable
 from napari_embed.errors import EmbedError, JobCancelled
 
@@ -61,7 +61,7 @@ def command_line(debug: bool) -> None:
 
 
 _STEPS = (*whole.COMMANDS, *compute.COMMANDS, *source.COMMANDS)
-for _command in (*_STEPS, *objects.COMMANDS, *look.COMMANDS):
+for _command in (*_STEPS, *objects.COMMANDS, *look.COMMANDS, *curate.COMMANDS):
     command_line.add_command(_command)
 
 
