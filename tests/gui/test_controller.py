@@ -713,3 +713,69 @@ def test_images_are_shown_before_they_have_thumbnails(tmp_path: Path) -> None:
     middle = pictures.shape[1] // 2
     seen = pictures[:, middle, middle].tolist()
     assert seen == [[10, 200, 10], [0, 0, 0], [200, 10, 10]]
+
+
+def test_changes_are_looked_for_and_told(tmp_path):
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.look_for_changes()
+    assert desk.engine.jobs[-1].name == "rescan"
+    assert desk.engine.arguments[-1] == {"path": str(desk.path)}
+    assert desk.state.busy
+    found = {"added": 3, "changed": 0, "missing": 1, "returned": 0, "chunks": 2}
+    desk.engine.send("done", **found)
+    assert len(desk.opened) == 2  # ids beyond the old ones are known now
+    assert not desk.state.busy
+    assert desk.state.message.text.startswith("3 added, 1 missing.")
+    desk.controller.compute.move_source("/new/place")
+    assert desk.engine.jobs[-1].name == "reroot"
+    desk.engine.send("error", type="InputError", message="not there")
+    assert desk.state.message.text == "not there"
+    assert desk.state.message.kept == "Nothing was changed."
+    assert not desk.state.busy
+
+
+def test_an_estimate_is_told_on_the_first_card(tmp_path):
+    desk = Desk(tmp_path)
+    desk.controller.open_path(desk.path)
+    desk.controller.compute.estimate()
+    assert desk.engine.jobs[-1].name == "estimate"
+    assert desk.engine.arguments[-1]["params"]["encoder"] == "descriptor"
+    assert desk.state.stage("embed").status == "running"
+    desk.engine.send(
+        "done", n_images=60, seconds=5400.0, disk_bytes=5e6, memory_bytes=7e8,
+        bottleneck="model", trial_images=60,
+    )  # fmt: skip
+    card = desk.state.stage("embed")
+    assert card.status == "missing"
+    assert "1 h 30 min" in card.message.text
+    assert "700 MB" in card.message.text
+    assert "the encoder" in card.message.kept
+
+
+class Stack:
+    """What an image layer of napari offers."""
+
+    def __init__(self, data, name="my/../stack", *, rgb=False) -> None:
+        self.data, self.name, self.rgb = data, name, rgb
+
+
+Stack.__name__ = "Image"
+
+
+def test_an_image_layer_becomes_a_project(tmp_path, monkeypatch):
+    monkeypatch.setenv("NAPARI_EMBED_DATA", str(tmp_path / "data"))
+    desk = Desk(tmp_path)
+    images = np.arange(7 * 5 * 6, dtype=np.uint16).reshape(7, 5, 6)
+    desk.controller.open_stack(Stack(images))
+    assert desk.engine.jobs[-1].name == "create"
+    source = Path(desk.engine.arguments[-1]["source"])
+    assert source.parent == tmp_path / "data" / "layers"  # whatever the name says
+    np.testing.assert_array_equal(np.load(source), images)
+    desk.engine.send("cancelled")
+    desk.controller.open_stack(Stack(np.zeros((9, 8))))
+    assert "(9, 8)" in desk.state.message.text
+    desk.controller.open_stack(Stack(np.zeros((3, 9, 8, 3)), rgb=True))
+    assert np.load(Path(desk.engine.arguments[-1]["source"])).shape == (3, 9, 8, 3)
+    desk.controller.open_stack(None)
+    assert "Select an image layer" in desk.state.message.text

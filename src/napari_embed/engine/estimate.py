@@ -161,21 +161,30 @@ def run_estimate(
             decode_rate=decode_rate,
             model_rate=model_rate,
             bottleneck="decode" if decode_rate < model_rate else "model",
-            trial_images=trial.tried,
+            trial_images=min(trial.tried, project.n_items),
             trial_seconds=time.monotonic() - started,
         )
     )
 
 
 def _learn(project: Project, run: EmbedRun, control: JobControl) -> tuple[float, int]:
-    """Let the encoder learn from few images; return seconds and bytes for all."""
-    started = time.monotonic()
+    """Let the encoder learn; return the seconds and bytes that takes.
+
+    From as many images as in the run where that is quick, because its memory is often
+    the peak; else from a few, and what they took is scaled.
+    """
     wanted = min(run.encoder.fit_size, project.n_items)
-    images = run.sample.read(min(FIT_IMAGES, wanted), control)
-    run.encoder.fit(images)
-    share = wanted / len(images)
-    size = round(share * sum(image.nbytes for image in images))
-    return (time.monotonic() - started) * share, min(size, FIT_BYTES)
+    seconds, size, tried = 0.0, 0, min(FIT_IMAGES, wanted)
+    while True:
+        started = time.monotonic()
+        images = run.sample.read(tried, control)
+        run.encoder.fit(images, progress=control.reporter("learning", unit="images"))
+        share = wanted / len(images)
+        seconds = (time.monotonic() - started) * share
+        size = round(share * sum(image.nbytes for image in images))
+        if tried == wanted or seconds > TRIAL_S:
+            return seconds, min(size, FIT_BYTES)
+        tried = wanted
 
 
 def _spread(project: Project) -> list[tuple[int, slice, int]]:

@@ -21,7 +21,9 @@ from napari_embed.gui.state import (
 )
 from napari_embed.gui.summary import (
     Snapshot,
+    changes_told,
     embeddings_name,
+    estimate_told,
     projection_name,
     stage_views,
 )
@@ -96,6 +98,32 @@ class Compute:
             "source": "sample" if source is None else str(source.absolute()),
         }
         self.queue.start([JobRequest("create", "create", arguments)])
+
+    def look_for_changes(self) -> None:
+        """Find files of the open project that came, changed or went."""
+        self._ask_source("rescan", "Looking for changes")
+
+    def move_source(self, place: str) -> None:
+        """Tell the open project where its source is now."""
+        self._ask_source("reroot", "Looking at the new place", place=place)
+
+    def _ask_source(self, job: str, words: str, **more: str) -> None:
+        snapshot = self._controller.snapshot
+        if snapshot is None or self.queue.busy:
+            return
+        self._target = snapshot.info.path
+        self._controller.update(busy=words, message=None, opening=None)
+        arguments = {"path": str(snapshot.info.path)} | more
+        self.queue.start([JobRequest("source", job, arguments)])
+
+    def estimate(self) -> None:
+        """Say on the first card what embedding will take."""
+        snapshot = self._controller.snapshot
+        if snapshot is None or self.queue.busy:
+            return
+        self.queue.dismiss("embed")
+        arguments = self._request("embed", snapshot).arguments
+        self.queue.start([JobRequest("embed", "estimate", arguments)])
 
     def start(self, stages: Sequence[Stage]) -> None:
         """Compute these stages, in order."""
@@ -236,7 +264,8 @@ class Compute:
         return stage_views(self._controller.snapshot, self.queue.runs, self.settings)
 
     def _changed(self) -> None:
-        run = self.queue.runs.get("create")
+        runs = self.queue.runs
+        run = runs.get("create") or runs.get("source")
         changes: dict[str, Any] = {
             "stages": self.stage_views(),
             "settings": self.settings,
@@ -263,6 +292,11 @@ class Compute:
         if stage == "create":
             assert self._target is not None
             self._controller.open_project(self._target)
+        elif stage == "source":
+            assert self._target is not None
+            self._controller.open_project(self._target, told=changes_told(result))
+        elif "trial_images" in result:
+            self.queue.say("embed", estimate_told(result))
         elif stage == "projection":
             self.poll_live()
             self._end_live()
@@ -274,8 +308,8 @@ class Compute:
             self._controller.refresh()
 
     def _stopped(self, stage: str, reason: str) -> None:
-        if stage == "create":
-            run = self.queue.runs.pop("create", None)
+        if stage in ("create", "source"):
+            run = self.queue.runs.pop(stage, None)
             self._controller.update(busy="", opening=None)
             if run is not None and run.message is not None:
                 self._controller.tell(run.message)

@@ -26,6 +26,7 @@ from napari_embed.gui.jobs import ComputeQueue, Engine
 from napari_embed.gui.opening import is_project, project_path
 from napari_embed.gui.settings import RecentProjects
 from napari_embed.gui.showing import Showing
+from napari_embed.gui.stacks import save_stack, stack_problem
 from napari_embed.gui.state import Message, ViewState
 from napari_embed.gui.summary import Snapshot, read_snapshot
 from napari_embed.gui.thumbnails import Thumbnails
@@ -134,6 +135,23 @@ class Controller(Choosing, Showing):
             return
         self._make(path, target)
 
+    def open_stack(self, layer: Any) -> None:
+        """Make a project of the images in an image layer and open it.
+
+        The layer's data are written to a file first, on the reading thread.
+        """
+        problem = stack_problem(layer)
+        if problem:
+            self.tell(Message(problem, level="warning"))
+            return
+        if not self._engine_is_free():
+            return
+        data, name = layer.data, str(layer.name)
+        self.update(busy=f"Reading {name}", message=None, opening=None)
+        self._background.run(
+            "open", lambda: save_stack(data, name), self.open_path, self._not_opened
+        )
+
     def open_sample(self) -> None:
         """Open the project of the bundled sample, made at the first time."""
         self._make(None, project_path(None))
@@ -160,8 +178,14 @@ class Controller(Choosing, Showing):
         )
         return False
 
-    def open_project(self, path: Path, *, projection: str | None = None) -> None:
-        """Open a project for reading on the background thread."""
+    def open_project(
+        self,
+        path: Path,
+        *,
+        projection: str | None = None,
+        told: Message | None = None,
+    ) -> None:
+        """Open a project for reading on the background thread; then tell ``told``."""
         if not self._engine_is_free():
             return
         self.update(busy=f"Opening {Path(path).name}", message=None, opening=None)
@@ -173,7 +197,7 @@ class Controller(Choosing, Showing):
         self._background.run(
             "open",
             work,
-            lambda result: self._opened(*result, projection=projection),
+            lambda result: self._opened(*result, projection=projection, told=told),
             self._not_opened,
             dropped=lambda result: result[0].close(),
         )
@@ -181,7 +205,7 @@ class Controller(Choosing, Showing):
     def cancel_opening(self) -> None:
         """Stop making or opening a project."""
         self._background.drop("open")
-        if self.compute.queue.current_stage == "create":
+        if self.compute.queue.current_stage in ("create", "source"):
             self.compute.queue.cancel()
         self.update(busy="", opening=None)
 
@@ -190,7 +214,12 @@ class Controller(Choosing, Showing):
         self.fail(error, kept="Nothing was changed.")
 
     def _opened(
-        self, project: Any, snapshot: Snapshot, *, projection: str | None
+        self,
+        project: Any,
+        snapshot: Snapshot,
+        *,
+        projection: str | None,
+        told: Message | None = None,
     ) -> None:
         self._release_project()
         self._project, self._snapshot = project, snapshot
@@ -209,6 +238,8 @@ class Controller(Choosing, Showing):
             message=None,
         )
         self._color_by_default()
+        if told is not None:
+            self.tell(told)
         names = [p.name for p in snapshot.info.projections]
         if projection and projection not in names:
             known = ", ".join(names) or "none yet"

@@ -97,6 +97,7 @@ def _number(value: object) -> float | None:
 
 _KEPT = {
     "create": "Nothing was written.",
+    "source": "Nothing was changed.",
     "embed": "Finished vectors are kept; Start goes on from there.",
     "neighbors": "The vectors are kept.",
     "projection": "Vectors, neighbours and the map as last saved are kept.",
@@ -108,7 +109,7 @@ def error_message(stage: str, data: dict[str, Any]) -> Message:
     kind = str(data.get("type") or "")
     text = str(data.get("message") or "The computation failed without a message.")
     action, label = "retry", "Try again"
-    if stage == "create" or kind == "InputError":
+    if stage in ("create", "source") or kind == "InputError":
         # The same input fails again.
         action, label = "", ""
     elif kind in ("ModelError", "UntrustedModelError", "MissingDependencyError"):
@@ -213,6 +214,11 @@ class ComputeQueue:
             self._job.cancel()
         else:
             self.changed.emit()
+
+    def say(self, stage: str, message: Message) -> None:
+        """Show a message on the card of a stage."""
+        self.runs[stage] = Run(stage, "error", message=message)
+        self.changed.emit()
 
     def dismiss(self, stage: str) -> None:
         """Forget the message of a stage that is not running."""

@@ -67,7 +67,11 @@ class ProjectionInfo:
 
 @dataclass(frozen=True)
 class ProjectInfo:
-    """What is in the open project."""
+    """What is in the open project.
+
+    ``has_files`` says whether its items are files that come, change and go,
+    ``source_is_there`` whether the source is where it was.
+    """
 
     path: Path
     name: str
@@ -80,6 +84,8 @@ class ProjectInfo:
     n_errors: int = 0
     errors: tuple[ItemError, ...] = ()
     size_bytes: int = 0
+    has_files: bool = False
+    source_is_there: bool = True
 
     def projection(self, name: str | None) -> ProjectionInfo | None:
         """Return the map called ``name``, or None."""

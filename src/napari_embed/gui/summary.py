@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ from napari_embed.gui.state import (
     ColumnInfo,
     ComputeSettings,
     ItemError,
+    Message,
     ProjectInfo,
     ProjectionInfo,
     Stage,
@@ -26,7 +28,9 @@ from napari_embed.gui.state import (
 __all__ = [
     "OWN_VECTORS",
     "Snapshot",
+    "changes_told",
     "embeddings_name",
+    "estimate_told",
     "format_bytes",
     "format_duration",
     "read_snapshot",
@@ -55,11 +59,14 @@ class Snapshot:
         The ledger's entry of each stage by key ("embeddings/descriptor").
     own_vectors
         Whether the project brings its vectors, so that no encoder is needed.
+    is_folder
+        Whether a folder is to be chosen where the source has moved.
     """
 
     info: ProjectInfo
     stages: Mapping[str, Any]
     own_vectors: bool = False
+    is_folder: bool = False
 
 
 def embeddings_name(encoder: str, *, own_vectors: bool = False) -> str:
@@ -133,6 +140,14 @@ def _source_text(project: Any) -> str:
     return f"{kinds.get(spec.kind, spec.kind)}: {spec.path}"
 
 
+def _source_is_there(spec: Any) -> bool:
+    """Return whether the source, and the folder of a table's images, are there."""
+    if spec.kind == "sample":
+        return True
+    root = spec.options.get("root")
+    return os.path.exists(spec.path) and (not root or os.path.isdir(str(root)))
+
+
 def read_snapshot(project: Any) -> Snapshot:
     """Read what the window shows of an open project; may take a second."""
     n_errors, errors = _errors(project)
@@ -152,8 +167,47 @@ def read_snapshot(project: Any) -> Snapshot:
         n_errors=n_errors,
         errors=errors,
         size_bytes=int(project.size_on_disk()),
+        has_files=project.has_images and project.spec.kind in ("folder", "table"),
+        source_is_there=_source_is_there(project.spec),
     )
-    return Snapshot(info, stages, own_vectors=not project.has_images)
+    spec = project.spec
+    folder = spec.kind in ("folder", "ome-zarr") or spec.path.endswith(".zarr")
+    if spec.kind == "table":  # where the table is, its images are not
+        folder = os.path.exists(spec.path)
+    return Snapshot(info, stages, own_vectors=not project.has_images, is_folder=folder)
+
+
+def changes_told(found: Mapping[str, Any]) -> Message:
+    """Return what a look at the source has found, or that it was followed."""
+    if "found" in found:
+        return Message("The source was found; nothing has to be computed again.")
+    kinds = ("added", "changed", "missing", "returned")
+    words = [f"{int(found[kind]):,} {kind}" for kind in kinds if found.get(kind)]
+    if not words:
+        return Message("No file came, changed or went.")
+    text = f"{', '.join(words)}."
+    if found.get("chunks"):
+        text += " Press Run all in Compute: only what these touch is embedded."
+    return Message(text)
+
+
+def estimate_told(found: Mapping[str, Any]) -> Message:
+    """Return what embedding will take, in a sentence."""
+    n = int(found["n_images"])
+    if not n:
+        return Message("Every image has its vector; there is nothing to do.")
+    parts = [
+        f"about {format_duration(found['seconds'])}",
+        f"{format_bytes(found['disk_bytes'])} of disk",
+    ]
+    if found.get("memory_bytes"):
+        parts.append(f"{format_bytes(found['memory_bytes'])} of memory")
+    slowest = {"decode": "reading images", "model": "the encoder"}
+    return Message(
+        f"{n:,} images: {', '.join(parts)}.",
+        kept=f"Slowest: {slowest.get(str(found['bottleneck']), '')}. "
+        f"Tried on {int(found['trial_images']):,} images.",
+    )
 
 
 def _keys(snapshot: Snapshot, settings: ComputeSettings) -> dict[Stage, str]:

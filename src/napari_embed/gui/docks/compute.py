@@ -88,6 +88,10 @@ class StageCard(Card):
             compute.retry_failed,
             tip="Try the images again that could not be read",
         )
+        self.estimate = button(
+            "Estimate", compute.estimate,
+            tip="Try some images and say what all of them take: time, disk, memory",
+        )  # fmt: skip
         self.pause = button("Pause", self._pause_or_resume)
         self.stop = button(
             "Keep this map", compute.stop, tip="End the layout now and keep the map"
@@ -95,7 +99,9 @@ class StageCard(Card):
         self.cancel = button("Cancel", compute.cancel, tip="Finished work is kept")
         self._compute = compute
         self._paused = False
+        self._is_encoding = stage == "embed"
         self.message = MessageBar(panel.act, lambda: compute.dismiss(stage))
+        self.header.addWidget(self.estimate)
         self.header.addWidget(self.start)
         self.header.addWidget(self.retry)
         self.running_row = QWidget()
@@ -134,6 +140,8 @@ class StageCard(Card):
         # What is done with these settings has nothing to start.
         self.start.setVisible(not view.active and view.status != "done")
         self.start.setEnabled(startable)
+        self.estimate.setVisible(self.start.isVisibleTo(self) and self._is_encoding)
+        self.estimate.setEnabled(startable)
         self.start.setText("Redo" if view.status == "stale" else "Start")
         self.retry.setVisible(view.status == "done" and view.n_failed > 0)
         self.retry.setEnabled(startable)
@@ -281,6 +289,8 @@ class ComputePanel(Panel):
         has_images = info.has_images if info is not None else True
         self.encoder.setEnabled(free)
         self.encoder.setVisible(has_images)
+        if not has_images:
+            self.cards["embed"].estimate.setVisible(False)
         self._show_encoder(new, has_images)
         wish = new.settings.projection.device
         self.device.setText(

@@ -114,6 +114,14 @@ class ProjectPanel(Panel):
                 tip="A folder that ends in .embed",
             )
         )
+        row.addWidget(
+            button(
+                "Layer",
+                self.open_layer,
+                tip="The selected image layer: a stack (n, h, w), or in colour, "
+                "becomes n items",
+            )
+        )
         self.path_edit = QLineEdit()
         self.path_edit.setPlaceholderText("or type a path and press Enter")
         self.path_edit.returnPressed.connect(self._typed)
@@ -174,6 +182,21 @@ class ProjectPanel(Panel):
         self.error_list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.error_fold = Fold("", self.error_list)
         self.info_card.body.addWidget(self.error_fold)
+        self.lost = label("", "warn", wrap=True)
+        self.find = button(
+            "Find the source\N{HORIZONTAL ELLIPSIS}", self.choose_place,
+            tip="Choose where the images are now; nothing is computed again",
+        )  # fmt: skip
+        self.look = button(
+            "Look for changes", self.controller.compute.look_for_changes,
+            tip="Finds files that were added, changed or lost; only these are computed",
+        )  # fmt: skip
+        row = QHBoxLayout()
+        row.addWidget(self.find)
+        row.addWidget(self.look)
+        row.addStretch(1)
+        self.info_card.body.addWidget(self.lost)
+        self.info_card.body.addLayout(row)
         self.content.addWidget(self.info_card)
 
     # --- choosing ----------------------------------------------------------------
@@ -196,6 +219,23 @@ class ProjectPanel(Panel):
         if path:
             self.controller.open_path(path)
 
+    def open_layer(self) -> None:
+        """Make a project of the selected image layer."""
+        self.controller.open_stack(self.session.viewer.layers.selection.active)
+
+    def choose_place(self) -> None:
+        """Ask where the source of the open project is now."""
+        snapshot = self.controller.snapshot
+        if snapshot is None:
+            return
+        title = "Where is the source now?"
+        if snapshot.is_folder:
+            path = QFileDialog.getExistingDirectory(self, title)
+        else:
+            path, _ = QFileDialog.getOpenFileName(self, title, "", FILES)
+        if path:
+            self.controller.compute.move_source(path)
+
     def _typed(self) -> None:
         text = self.path_edit.text().strip()
         if text:
@@ -214,6 +254,8 @@ class ProjectPanel(Panel):
             self.path_edit.clear()
         if new.project != old.project or new.project is None:
             self._show_project(new.project)
+        self.look.setEnabled(not new.busy and not new.running)
+        self.find.setEnabled(not new.busy and not new.running)
 
     def _show_project(self, info: ProjectInfo | None) -> None:
         self.info_card.setVisible(info is not None)
@@ -238,6 +280,10 @@ class ProjectPanel(Panel):
         for key, text in facts.items():
             self.facts[key].setText(text)
             self.facts[key].setToolTip(text)
+        self.lost.setVisible(not info.source_is_there)
+        self.lost.setText("The source is not where it was. Maps and thumbnails work without it.")
+        self.find.setVisible(not info.source_is_there)
+        self.look.setVisible(info.has_files and info.source_is_there)
         self._show_errors(info)
 
     def _show_errors(self, info: ProjectInfo) -> None:
