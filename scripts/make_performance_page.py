@@ -529,6 +529,51 @@ def encoders() -> str:
     )
 
 
+def embedding() -> str:
+    """Return the section on embedding by stage, and on the estimate before it."""
+    result = load("embed")
+    if result is None:
+        return ""
+    cases = result["results"]["cases"]
+    stages = [
+        [
+            f"{c['case']} ({c['images']:,})",
+            *(_ms(1000 * c[k]) for k in ("decode_s", "model_s", "end_to_end_s")),
+            f"{c['share_of_the_slower']:.2f}",
+        ]
+        for c in cases
+    ]
+    guesses = [
+        [
+            c["case"],
+            f"{seconds(c['estimated_s'])} / {seconds(c['job_s'])}",
+            f"{c['estimated_disk_mib']:.1f} / {c['disk_mib']:.1f} MiB",
+            f"{c['estimated_peak_mib']:.0f} / {c['peak_mib']:.0f} MiB",
+            f"{c['estimated_peak_mib'] / c['peak_mib'] - 1:+.0%}",
+        ]
+        for c in cases
+    ]
+    vit = result["results"]["vit_b_16"]
+    return "\n\n".join(
+        [
+            "## Embedding, stage by stage",
+            "Per image. The last column is the slower stage alone against the whole: 1 "
+            "means that the slower one is never hungry. On a CPU both share the cores, "
+            "and on a machine with other work the columns were measured minutes apart: "
+            "values far from 1 show that work, not the program.",
+            table(["images", "decode", "model", "end to end", "share"], stages),
+            f"ViT-B/16 with random weights on this {vit['device'].upper()}: "
+            f"{vit['s_per_image']:.3f} s per image end to end; the survey's code took "
+            f"{vit['survey_cpu_s']} s on its CPU and {vit['survey_gpu_s']} s on its "
+            "GPU. Not measured on a GPU here.",
+            "### The estimate before a run, beside what the run took",
+            table(["images", "time", "disk", "peak memory", "memory off by"], guesses),
+            "Estimated / measured, each in an engine process of its own.",
+            source(result, "bench_embed.py"),
+        ]
+    )
+
+
 def readme_table() -> str:
     """Return the few figures that the README shows."""
     rows: list[list[str]] = []
@@ -653,7 +698,7 @@ def write_between_marks(path: Path, content: str) -> None:
 def main() -> None:
     """Write the page, and the tables of two others."""
     viewing = (viewer(), survey(), frames(), live(), window())
-    sections = [pipelines(), quality(), accuracy(), *viewing, encoders()]
+    sections = [pipelines(), quality(), accuracy(), *viewing, encoders(), embedding()]
     page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
     (REPOSITORY / "docs/performance.md").write_text(page + "\n")
     write_between_marks(REPOSITORY / "README.md", readme_table())

@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.cli import compute, console, main, viewer, whole
+from napari_embed.cli import compute, console, main, source, viewer, whole
 from napari_embed.engine.jobs import JOBS
 from napari_embed.engine.progress import JobControl
 from napari_embed.project import Project
@@ -47,6 +47,7 @@ def engine_here() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "Engine", EngineHere)
         patch.setattr(whole, "Engine", EngineHere)
+        patch.setattr(source, "Engine", EngineHere)
         yield
 
 
@@ -71,7 +72,10 @@ def vectors_project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["demo"],
         ["map"],
         ["new"],
+        ["estimate"],
         ["embed"],
+        ["rescan"],
+        ["reroot"],
         ["neighbors"],
         ["project"],
         ["view"],
@@ -426,3 +430,33 @@ def test_ctrl_c_keeps_finished_work(tmp_path: Path) -> None:
     assert "Traceback" not in error
     with Project.open(project, mode="a") as opened:  # the lock is free again
         assert opened.stage_info("embeddings/descriptor").state == "partial"
+
+
+def test_estimate_rescan_and_reroot(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    photos, project = tmp_path / "photos", tmp_path / "p.embed"
+    photos.mkdir()
+    for i in range(6):
+        Image.new("RGB", (20, 20), (40 * i, 9, 9)).save(photos / f"{i}.png")
+    assert main(["new", str(photos), str(project)]) == 0
+    capsys.readouterr()
+    assert main(["estimate", str(project)]) == 0
+    said = capsys.readouterr().out
+    assert "6 images with descriptor" in said
+    assert "memory" in said
+    assert main(["embed", str(project)]) == 0
+    assert main(["estimate", str(project)]) == 0
+    assert "Nothing to do" in capsys.readouterr().out
+    Image.new("RGB", (20, 20), "white").save(photos / "new.png")
+    (photos / "0.png").unlink()
+    assert main(["rescan", str(project)]) == 0
+    said = capsys.readouterr().out
+    assert "7 items: 1 added, 1 missing" in said
+    assert "1 of 1 chunks" in said
+    photos.rename(tmp_path / "elsewhere")
+    assert main(["rescan", str(project)]) == 1
+    assert main(["reroot", str(project), str(tmp_path / "nowhere")]) == 1
+    assert main(["reroot", str(project), str(tmp_path / "elsewhere")]) == 0
+    assert main(["rescan", str(project)]) == 0
+    assert "no changes" in capsys.readouterr().out

@@ -182,7 +182,11 @@ class ProjectPanel(Panel):
         self.error_list.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.error_fold = Fold("", self.error_list)
         self.info_card.body.addWidget(self.error_fold)
-        self.lost = label("", "warn", wrap=True)
+        self.lost = label(
+            "The source is not where it was. Maps and thumbnails work without it.",
+            "warn",
+            wrap=True,
+        )
         self.find = button(
             "Find the source\N{HORIZONTAL ELLIPSIS}", self.choose_place,
             tip="Choose where the images are now; nothing is computed again",
@@ -281,7 +285,6 @@ class ProjectPanel(Panel):
             self.facts[key].setText(text)
             self.facts[key].setToolTip(text)
         self.lost.setVisible(not info.source_is_there)
-        self.lost.setText("The source is not where it was. Maps and thumbnails work without it.")
         self.find.setVisible(not info.source_is_there)
         self.look.setVisible(info.has_files and info.source_is_there)
         self._show_errors(info)
