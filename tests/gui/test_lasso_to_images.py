@@ -13,6 +13,7 @@ from napari_embed.engine.pipeline import run_create, run_embed, run_projection
 from napari_embed.engine.progress import JobControl
 from napari_embed.gui.docks.all_panels import open_all_panels
 from napari_embed.gui.points import geometry
+from napari_embed.gui.points.hooks import scene_camera
 from napari_embed.gui.session import close_session
 from napari_embed.params import EmbedParams, ProjectionParams
 from napari_embed.project import Project
@@ -72,7 +73,7 @@ def test_a_lasso_in_3d_shows_exactly_the_images_inside(
     session.map.fit()
     with Project.open(project_path) as project:
         for _ in range(3):
-            viewer.scene.camera.angles = tuple(rng.uniform(-90, 90, 3))
+            scene_camera(viewer).angles = tuple(rng.uniform(-90, 90, 3))
             QApplication.processEvents()
             x, y, _ = geometry.project(layer._xyz, layer.canvas_matrix())
             centre = np.median(np.column_stack([x, y]), axis=0)
