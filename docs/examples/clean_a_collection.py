@@ -4,7 +4,7 @@ Run it with a folder to work in::
 
     python docs/examples/clean_a_collection.py work/
 
-It uses the bundled sample of 2,000 Fashion-MNIST images, so it needs no data. The same
+It uses the bundled sample of 4,000 Fashion-MNIST images, so it needs no data. The same
 steps work on any project that ``napari-embed new`` and ``napari-embed embed`` made.
 """
 

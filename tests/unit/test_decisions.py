@@ -8,6 +8,7 @@ import sys
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from napari_embed.curation.decisions import Decisions, SavedSelection, Tag
 from napari_embed.curation.decisions import log as log_module
@@ -20,6 +21,7 @@ from napari_embed.errors import (
     StoreVersionError,
 )
 from napari_embed.project import Project
+from napari_embed.project.rescan import look_again
 from napari_embed.sources import SourceSpec
 
 N = 300
@@ -482,3 +484,35 @@ def test_a_million_ids_at_once(tmp_path):
             assert d.tag_counts() == {"all": n}
             assert d.n_excluded == n // 2
         assert project.size_on_disk() - before < 200_000
+
+
+def test_decisions_stay_with_their_items_when_more_are_found(tmp_path, rng):
+    """Three files are added to a folder of twenty after decisions were made."""
+    (tmp_path / "img").mkdir()
+
+    def add(*numbers):
+        for i in numbers:
+            pixels = rng.integers(0, 255, (4, 4, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / f"img/{i:02d}.png")
+
+    add(*range(0, 40, 2))
+    spec = SourceSpec("folder", str(tmp_path / "img"))
+    with (
+        Project.create(tmp_path / "f.embed", spec, thumbnail_size=4) as project,
+        Decisions.open(project) as d,
+    ):
+        d.add_tag("a", np.arange(20))
+        d.set_label("x", [19])
+        d._journal.keep_snapshot(d._state.to_values(), 2)
+        d.exclude([3])
+    add(1, 3, 5)
+    with Project.open(tmp_path / "f.embed", mode="a") as project:
+        look_again(project)
+    with Project.open(tmp_path / "f.embed") as project, Decisions.open(project) as d:
+        assert project.n_items == 23
+        assert np.flatnonzero(d.tagged("a")).tolist() == list(range(20))
+        assert d.labels_of([19, 22]) == ["x", None]
+        d.add_tag("a", [22])
+        for _ in range(4):
+            d.undo()
+        assert not d.tagged("a").any() if d.tags() else True

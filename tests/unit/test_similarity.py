@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from napari_embed.curation.filters import Result
-from napari_embed.engine import pipeline, similarity
+from napari_embed.engine import pipeline, query_vector, similarity
 from napari_embed.engine.client import EngineClient
+from napari_embed.engine.embedding import EMBED_VERSION
 from napari_embed.engine.likeness import Likeness, result_from_answer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.similarity import MOST_ANY, SimilarityEngine
@@ -17,9 +18,10 @@ from napari_embed.errors import (
     IncompleteStageError,
     InputError,
     JobCancelled,
+    ModelError,
     StoreError,
 )
-from napari_embed.params import EmbedParams
+from napari_embed.params import EmbedParams, fingerprint
 from napari_embed.project import Project
 from napari_embed.sources import SourceSpec
 
@@ -102,7 +104,7 @@ def test_brute_force_agrees(project, vectors, monkeypatch, rng, megabytes):
         assert len(set(found.ids.tolist())) == likeness.k
     nearest = search(project, Likeness(ids=[9], k=1), engine)
     assert nearest.ids.tolist() == [8]
-    assert nearest.distances[0] == 0
+    assert nearest.distances[0] < 1e-12
     assert nearest.title == "like item 9"
 
 
@@ -113,7 +115,7 @@ def test_half_precision_finds_the_same(project, vectors, monkeypatch):
     found = search(project, Likeness(ids=[3], k=40), engine)
     assert engine._vectors.kept.dtype == np.float16
     assert found.ids.tolist() == exact.ids.tolist()
-    assert found.distances.tolist() == exact.distances.tolist()
+    np.testing.assert_allclose(found.distances, exact.distances, atol=1e-6)
 
 
 def test_within_and_more_than_there_are(project):
@@ -149,7 +151,7 @@ def test_vectors_stay_until_they_change(project, vectors):
     stage.write(0, np.ones((64, D), np.float32))
     stage.seal({"metric": project.metric})
     found = search(project, Likeness(ids=[3], k=3), engine)
-    assert found.distances.tolist() == [0, 0, 0]
+    assert (found.distances < 1e-12).all()
 
 
 @pytest.mark.parametrize(
@@ -235,3 +237,37 @@ def test_a_search_can_be_cancelled(project):
     control.cancel()
     with pytest.raises(JobCancelled):
         SimilarityEngine().search(project, Likeness(ids=[1]), control)
+
+
+class Words:
+    """An encoder of vectors (red, green, blue) that knows three words."""
+
+    name, dim, metric, needs_fit, fingerprint = "words", 3, "cosine", False, "w"
+
+    def embed_texts(self, texts):
+        return np.stack([np.eye(3)[["red", "green", "blue"].index(t)] for t in texts])
+
+
+def test_words_where_the_encoder_has_a_text_side(tmp_path, rng, monkeypatch):
+    colors = np.abs(rng.normal(size=(30, 3))).astype(np.float32)
+    colors[np.arange(30), np.arange(30) % 3] += 9
+    np.save(tmp_path / "v.npy", colors)
+    spec = SourceSpec("vectors", str(tmp_path / "v.npy"))
+    monkeypatch.setattr(query_vector, "load_encoder", lambda *_, **__: Words())
+    with Project.create(tmp_path / "p.embed", spec, chunk_rows=64) as project:
+        made = fingerprint("embeddings", EMBED_VERSION, project.manifest.root, "w")
+        for name, print_ in (("words", made), ("other", "of another version")):
+            stage = project.begin_stage(
+                f"embeddings/{name}",
+                fingerprint=print_,
+                shape_tail=(3,),
+                dtype="float32",
+                params={"encoder": "words"},
+            )
+            stage.write(0, colors)
+            stage.seal({"metric": "cosine"})
+        found = search(project, Likeness(text=" green ", k=10, embeddings="words"))
+        assert sorted(found.ids.tolist()) == list(range(1, 30, 3))
+        assert found.title == 'like "green"'
+        with pytest.raises(ModelError, match="another version of words"):
+            search(project, Likeness(text="green", embeddings="other"))

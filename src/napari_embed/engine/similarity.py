@@ -78,8 +78,14 @@ class _Vectors:
             yield start, block
 
     def rows(self, ids: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the exact vectors of some items, of unit length for cosine."""
-        return _prepared(self.stored[ids].astype(np.float64), self.metric)
+        """Return the vectors of some items in float64, of unit length for cosine.
+
+        Where float32 is kept no file is read: scattered rows would cost whole chunks.
+        """
+        source: Any = self.stored
+        if self.kept is not None and self.kept.dtype == np.float32:
+            source = self.kept
+        return _prepared(source[ids].astype(np.float64), self.metric)
 
 
 class SimilarityEngine:
@@ -256,7 +262,10 @@ def _rough_distances(
     for start, block in vectors.blocks():
         control.check()
         rows = slice(start, start + block.shape[0])
-        products = targets @ block.T  # (m, rows): its minimum over m is along memory
+        if len(targets) == 1:
+            products = (block @ targets[0])[None]
+        else:  # (m, rows): its extreme over m is found along memory
+            products = targets @ block.T
         if not cosine:
             products = products * 2 - own
         best = products[0] if len(products) == 1 else products.max(axis=0)
