@@ -568,7 +568,9 @@ def embedding() -> str:
             "GPU. Not measured on a GPU here.",
             "### The estimate before a run, beside what the run took",
             table(["images", "time", "disk", "peak memory", "memory off by"], guesses),
-            "Estimated / measured, each in an engine process of its own.",
+            "Estimated / measured, each in an engine process of its own, beside other "
+            "work on the machine, which the times show. Since these figures 64 MiB "
+            "are added to the memory for writing chunks, which a trial does not do.",
             source(result, "bench_embed.py"),
         ]
     )
