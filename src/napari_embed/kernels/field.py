@@ -11,18 +11,24 @@ same 2^d corners; linear interpolation alone limits the published method to 4-9 
 and 18-24 % (3D) force error even where the field is exact.
 """
 
+from napari_embed.kernels.heaps import heap_of
 from napari_embed.kernels.layout import (
+    BEGIN,
     CELLS,
     CELLS_FULL,
     COUNT,
+    END,
     HALT,
     NO_GRID,
     NODES,
     SINGLE_CELLS,
     columns,
+    jacobian_size,
 )
 from napari_embed.kernels.morton import spread
+from napari_embed.kernels.published import OURS
 from napari_embed.kernels.runtime import ti
+from napari_embed.kernels.traversal import add_source
 
 __all__ = [
     "BITS", "COUNTS_SIZE", "GRID_SIZE", "MAX_GRID_BITS", "SPACING", "interpolate_cells",
@@ -313,7 +319,11 @@ def widen_boxes(
 def _read_field(
     r,
     dim: ti.template(),
+    method: ti.template(),
     half: ti.template(),
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    source_owner: ti.template(),
     sources: ti.template(),
     order: ti.template(),
     grid: ti.template(),
@@ -321,48 +331,80 @@ def _read_field(
     values: ti.template(),
     result: ti.template(),
 ):
-    """Blend S and R of the corners around one point."""
+    """Blend S and R of the corners around one point; its own heap is added apart."""
+    c = ti.static(columns(dim))
     cell = ti.Vector.zero(ti.i32, dim)
     place = ti.Vector.zero(ti.f32, dim)
     for k in ti.static(range(dim)):
         x = (sources[k, r] - grid[k]) / grid[SPACING]
         cell[k] = _within(x, grid)
         place[k] = x - ti.cast(cell[k], ti.f32)
+    heap = -1
+    mass = 0.0
+    moment = 0.0
+    away = ti.Vector.zero(ti.f32, dim)
+    if ti.static(method == OURS):
+        heap = heap_of(
+            r, grid[SPACING], dim, source_ints, source_floats, source_owner
+        )  # fmt: skip
+        if heap >= 0:
+            mass = ti.cast(source_ints[heap, END] - source_ints[heap, BEGIN], ti.f32)
+            moment = source_floats[heap, c.moment]
+            for k in ti.static(range(dim)):
+                away[k] = sources[k, r] - source_floats[heap, c.com + k]
     total = ti.Vector.zero(ti.f32, 1 + dim)
     for corner in ti.static(range(1 << dim)):
         code = _corner_code(cell, corner, dim)
         below = (1 << (code & 31)) - 1
         row = bits[1, code >> 5] + _popcount(bits[0, code >> 5] & below)
         weight = 1.0
-        delta = ti.Vector.zero(ti.f32, dim)
+        step = ti.Vector.zero(ti.f32, dim)  # from the corner to the point
         for k in ti.static(range(dim)):
             if ti.static((corner >> k) & 1 == 1):
                 weight *= place[k]
-                delta[k] = half * (place[k] - 1.0) * grid[SPACING]
+                step[k] = (place[k] - 1.0) * grid[SPACING]
             else:
                 weight *= 1.0 - place[k]
-                delta[k] = half * place[k] * grid[SPACING]
-        s = values[row, 0]
-        for a in ti.static(range(dim)):
-            here = values[row, 1 + a]
-            s -= 2.0 * here * delta[a]
-            for b in ti.static(range(dim)):
-                low = ti.static(min(a, b))
-                high = ti.static(max(a, b))
-                entry = ti.static(
-                    1 + dim + low * dim - low * (low - 1) // 2 + high - low
-                )
-                here += values[row, entry] * delta[b]
-            total[1 + a] += weight * here
-        total[0] += weight * s
+                step[k] = place[k] * grid[SPACING]
+        here = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+        for k in ti.static(range(1 + dim + jacobian_size(dim))):
+            here[k] = values[row, k]
+        if heap >= 0:
+            add_source(away - step, -mass, -moment, here, dim, method)
+        total += weight * _half_step(here, half * step, dim)
+    if heap >= 0:
+        own = ti.Vector.zero(ti.f32, ti.static(1 + dim + jacobian_size(dim)))
+        add_source(away, mass, moment, own, dim, method)
+        for k in ti.static(range(1 + dim)):
+            total[k] += own[k]
     for k in ti.static(range(1 + dim)):
         result[order[r], k] = total[k]
 
 
 @ti.func
+def _half_step(local, delta, dim: ti.template()):
+    """Return S and R a first-order step of ``delta`` away from (S, R, J)."""
+    result = ti.Vector.zero(ti.f32, 1 + dim)
+    result[0] = local[0]
+    for a in ti.static(range(dim)):
+        result[0] -= 2.0 * local[1 + a] * delta[a]
+        result[1 + a] = local[1 + a]
+        for b in ti.static(range(dim)):
+            low = ti.static(min(a, b))
+            high = ti.static(max(a, b))
+            entry = ti.static(1 + dim + low * dim - low * (low - 1) // 2 + high - low)
+            result[1 + a] += local[entry] * delta[b]
+    return result
+
+
+@ti.func
 def interpolate_cells(
     dim: ti.template(),
+    method: ti.template(),
     half: ti.template(),
+    source_ints: ti.template(),
+    source_floats: ti.template(),
+    source_owner: ti.template(),
     sources: ti.template(),
     order: ti.template(),
     grid: ti.template(),
@@ -375,8 +417,12 @@ def interpolate_cells(
 
     Parameters
     ----------
+    method
+        OURS; or PUBLISHED, which knows no heaps.
     half
         Share of the Taylor step: 0.5, or 0 for plain linear interpolation.
+    source_owner
+        (n,) bucket of each point in the embedding hierarchy.
     values
         (cells, ...) S, R, J of the marked nodes.
     result
@@ -384,4 +430,7 @@ def interpolate_cells(
     """
     for r in range(sources.shape[1]):
         if status[HALT] == 0:
-            _read_field(r, dim, half, sources, order, grid, bits, values, result)
+            _read_field(
+                r, dim, method, half, source_ints, source_floats, source_owner, sources,
+                order, grid, bits, values, result,
+            )  # fmt: skip

@@ -208,6 +208,7 @@ def finish_cells(
     half: ti.f32,
     source_ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
     source_floats: ti.types.ndarray(dtype=ti.f32, ndim=2),
+    source_owner: ti.types.ndarray(dtype=ti.i32, ndim=1),
     sources: ti.types.ndarray(dtype=ti.f32, ndim=2),
     order: ti.types.ndarray(dtype=ti.i32, ndim=1),
     ints: ti.types.ndarray(dtype=ti.i32, ndim=2),
@@ -235,5 +236,8 @@ def finish_cells(
         dim, True, method, levels, theta2, source_ints, source_floats, sources, ints,
         floats, points, owner, order, queue, lists, values, meta, status, work,
     )  # fmt: skip
-    interpolate_cells(dim, half, sources, order, grid, bits, values, result, status)
+    interpolate_cells(
+        dim, method, half, source_ints, source_floats, source_owner, sources, order,
+        grid, bits, values, result, status,
+    )  # fmt: skip
     sum_z(levels, result, z)

@@ -429,7 +429,7 @@ class Repulsion:
         self._descend(cells.tree, method, self._cell_bucket())
         passes.finish_cells(
             self.dim, method, self.levels, self.theta**2, half, tree.ints, tree.floats,
-            tree.points, self.order, cells.tree.ints, cells.tree.floats,
+            tree.owner, tree.points, self.order, cells.tree.ints, cells.tree.floats,
             cells.tree.points, cells.tree.owner, cells.grid, cells.bits, self.queue,
             self._lists, cells.values, self.result, self.z, cells.tree.meta,
             self.status, self.work,
