@@ -131,32 +131,9 @@ def quality() -> str:
         "libraries.",
         "![CPU seconds per iteration](images/tsne-cpu-time.png)",
         *(_whole_maps(name) for name in ("10k", "70k", "300k", "20k-3d")),
-        _a_million(),
-        "" if load("tsne_cpu_70k") else _earlier(),
+        *(_by_iteration(name) for name in ("20k-3d", "1m")),
     ]
     return "\n\n".join(part for part in parts if part)
-
-
-def _earlier() -> str:
-    """Return the table of 70,000 images that an earlier script measured."""
-    result = load("tsne_quality_70k")
-    if result is None:
-        return ""
-    rows = [
-        [name, f"{run['exact_kl']:.4f}", f"{run['label_agreement_10']:.3f}",
-         f"{run['precision_at_10']:.3f}", f"{run['precision_at_90']:.3f}",
-         seconds(run["cpu_s"])]
-        for name, run in result["results"].items() if "exact_kl" in run
-    ]  # fmt: skip
-    columns = ["run", "KL", "10-NN label agreement", "precision at 10",
-               "precision at 90", "CPU time"]  # fmt: skip
-    return "\n\n".join((
-        "### 70,000 points, 750 iterations",
-        "Fashion-MNIST, one seed, openTSNE's wheel; measured by the script that came "
-        "before `bench_tsne_cpu.py`, under the same conditions.",
-        table(columns, rows),
-        source(result, "tsne_quality_70k.json"),
-    ))  # fmt: skip
 
 
 Runs = dict[tuple[str, int, str], list[dict[str, Any]]]
@@ -185,7 +162,9 @@ def _whole_maps(case: str) -> str:
         return ""
     found = _runs(result)
     rows = []
-    for (name, dim, _), seeds in found.items():
+    for (name, dim, stage), seeds in found.items():
+        if stage != "to the end":
+            continue
         kl = f"{_kl(seeds):.4f}"
         if "standard_error" in seeds[0]:
             kl += f" ± {_mean(seeds, 'standard_error'):.4f}"
@@ -207,7 +186,7 @@ def _whole_maps(case: str) -> str:
     return "\n\n".join(
         [
             about + (", 3D" if case.endswith("3d") else ""),
-            f"Data: {settings['data']}.",
+            " ".join([f"Data: {settings['data']}.", settings.get("note", "")]).strip(),
             table(
                 ["run", "KL", "precision at 10", "precision at 90",
                  "10-NN label agreement", "CPU time", "time", "memory"],
@@ -266,8 +245,8 @@ def _exactly(result: dict[str, Any]) -> list[str]:
     ]
 
 
-def _a_million() -> str:
-    result = load("tsne_cpu_1m")
+def _by_iteration(case: str) -> str:
+    result = load(f"tsne_cpu_{case}")
     if result is None:
         return ""
     rows = [
@@ -275,15 +254,16 @@ def _a_million() -> str:
             f"{name}, {dim}D",
             "from the start" if stage == "start" else "on a developed map",
             str(seeds[0]["iterations"]),
-            f"{_mean(seeds, 'cpu_s') / seeds[0]['iterations']:.2f} s",
-            f"{_mean(seeds, 'wall_s') / seeds[0]['iterations']:.2f} s",
+            f"{_mean(seeds, 'cpu_s') / seeds[0]['iterations']:.3f} s",
+            f"{_mean(seeds, 'wall_s') / seeds[0]['iterations']:.3f} s",
             f"{_mean(seeds, 'added_mib'):,.0f} MiB",
         ]
         for (name, dim, stage), seeds in _runs(result).items()
+        if stage != "to the end"
     ]
     return "\n\n".join(
         [
-            "### 1,000,000 points, time per iteration",
+            f"### {result['settings']['items']:,} points, time per iteration",
             f"Data: {result['settings']['data']}. Time includes each program's "
             "set-up, and KL at the end.",
             table(
@@ -291,7 +271,7 @@ def _a_million() -> str:
                  "memory"],
                 rows,
             ),
-            source(result, "bench_tsne_cpu.py 1m"),
+            source(result, f"bench_tsne_cpu.py {case}"),
         ]
     )  # fmt: skip
 
@@ -624,17 +604,6 @@ def _beside_others() -> str:
                 f"({_kl(other):.3f})",
             ]
         )
-    earlier = load("tsne_quality_70k")
-    if earlier and not load("tsne_cpu_70k"):
-        runs = earlier["results"]
-        ours, other = runs["ours default 2D"], runs["openTSNE default grid 2D"]
-        rows.append(
-            [
-                "t-SNE of 70,000 images in 2D, CPU time (exact KL)",
-                f"{seconds(ours['cpu_s'])} ({ours['exact_kl']:.3f})",
-                f"openTSNE: {seconds(other['cpu_s'])} ({other['exact_kl']:.3f})",
-            ]
-        )
     result = load("viewer")
     if result:
         times = result["results"]["cpu_ms"]
@@ -656,6 +625,7 @@ def engine_table() -> str:
     for case, dim, stage in (
         ("10k", 2, "to the end"), ("70k", 2, "to the end"), ("300k", 2, "to the end"),
         ("1m", 2, "start"), ("1m", 2, "developed"), ("20k-3d", 3, "to the end"),
+        ("20k-3d", 3, "start"), ("20k-3d", 3, "developed"),
     ):  # fmt: skip
         result = load(f"tsne_cpu_{case}")
         found = {} if result is None else _runs(result)
