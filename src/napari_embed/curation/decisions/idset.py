@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from napari_embed.curation.ids import Ids, item_ids
 from napari_embed.errors import InputError, StoreError
 
 __all__ = ["Ids", "checked_ids", "ordered_ids", "pack_ids", "packed_mask", "unpack_ids"]
-
-Ids: TypeAlias = Sequence[int] | NDArray[np.integer[Any]] | NDArray[np.bool_]
-"""Item ids in any order, or a mask with one value per item."""
 
 _HEAD = struct.Struct("<cI")  # what follows, and how many ids or bytes it is
 _GAPS, _BITS, _ORDERED = b"G", b"B", b"O"
@@ -30,22 +27,9 @@ def ordered_ids(ids: Ids, n_items: int) -> NDArray[np.int64]:
     InputError
         If they are no whole numbers, or there is no such item.
     """
-    wanted = np.asarray(ids)
-    if wanted.dtype == bool:
-        if wanted.shape != (n_items,):
-            raise InputError(f"A mask needs {n_items} values, got {wanted.shape}.")
-        return np.flatnonzero(wanted)
-    if wanted.size == 0:
-        return np.zeros(0, np.int64)
-    if wanted.dtype.kind not in "iu" or wanted.ndim > 1:
-        raise InputError(
-            f"Ids must be a list of whole numbers, got {wanted.dtype} of shape "
-            f"{wanted.shape}."
-        )
-    low, high = int(wanted.min()), int(wanted.max())
-    if low < 0 or high >= n_items:
-        raise InputError(f"Ids must lie in 0 to {n_items - 1}, found {low} to {high}.")
-    return wanted.astype(np.int64).ravel()
+    if np.ndim(ids) != 1 and np.size(ids):
+        raise InputError(f"Ids must be a list, got {np.ndim(ids)} dimensions.")
+    return item_ids(ids, n_items)
 
 
 def checked_ids(ids: Ids, n_items: int) -> NDArray[np.int64]:
