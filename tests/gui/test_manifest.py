@@ -58,6 +58,7 @@ def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
         "Explore",
         "Gallery",
         "Image",
+        "Objects",
     ]
     for widget in widgets.values():
         command = next(

@@ -21,8 +21,9 @@ __all__ = [
     "density", "exclude_selected", "fit_selection", "front_only", "hide_selected",
     "include_all", "invert_selection", "isolate_selected", "keys",
     "marker_per_class", "next_page", "open_all", "open_folder", "open_gallery",
-    "open_project", "open_sample", "other_dimensions", "previous_page", "redo",
-    "show_all", "toggle_hover", "tool_box", "tool_lasso", "tool_pan", "undo",
+    "open_objects", "open_project", "open_sample", "other_dimensions",
+    "previous_page", "redo", "show_all", "toggle_hover", "tool_box", "tool_lasso",
+    "tool_pan", "undo",
 ]  # fmt: skip
 
 
@@ -47,6 +48,11 @@ def open_all() -> None:
 def open_gallery() -> None:
     """Open the gallery of images, or turn to it."""
     show_gallery(_session().viewer).view.setFocus()
+
+
+def open_objects() -> None:
+    """Open the picture that objects lie in."""
+    _session().controller.panel_wanted.emit("objects")
 
 
 def toggle_hover() -> None:

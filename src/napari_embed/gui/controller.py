@@ -31,6 +31,7 @@ from napari_embed.gui.state import Message, ViewState
 from napari_embed.gui.summary import Snapshot, read_snapshot
 from napari_embed.gui.thumbnails import Thumbnails
 from napari_embed.gui.views import MapView
+from napari_embed.sources.objects.crops import object_name
 
 __all__ = ["Controller"]
 
@@ -65,7 +66,7 @@ class Controller(Choosing, Showing):
     state_changed = Signal(object, object)  # new, old
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
     selection_changed = Signal()
-    # "compute" or "explore": what comes next; "keys", "gallery", "image"
+    # "compute" or "explore": what comes next; "keys", "gallery", "image", "objects"
     panel_wanted = Signal(str)
 
     def __init__(
@@ -257,7 +258,7 @@ class Controller(Choosing, Showing):
         if project is None:
             return [""] * len(ids)
         sources = project.items(columns=["source"], rows=ids)["source"].to_pylist()
-        texts = [str(source) for source in sources]
+        texts = [object_name(str(source)) for source in sources]
         if coloring is not None and coloring.codes.size:
             for row, code in enumerate(coloring.codes[ids]):
                 if code >= 0:

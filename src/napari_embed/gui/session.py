@@ -102,6 +102,10 @@ class ViewerSession(QObject):
             from napari_embed.gui.docks.gallery import open_gallery
 
             open_gallery(self.viewer).view.setFocus()
+        elif name == "objects":
+            from napari_embed.gui.docks.objects import open_objects
+
+            open_objects(self.viewer)
 
     def _follow_link(self) -> None:
         link = self.map.link

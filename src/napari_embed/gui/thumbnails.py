@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from napari_embed.errors import EmbedError
 from napari_embed.gui.link.contact_sheet import fit_values
 from napari_embed.sources.images import letterbox
-from napari_embed.sources.objects.crops import as_rgb
+from napari_embed.sources.objects.crops import as_rgb, object_name
 from napari_embed.sources.spec import ValueRange
 
 __all__ = ["FullImage", "Thumbnails"]
@@ -125,7 +125,11 @@ class Thumbnails:
         return pictures
 
     def sources(self, ids: NDArray[np.int64]) -> list[str]:
-        """Return where each of the (m,) ids comes from, as in the items table."""
+        """Return where each of the (m,) ids comes from; of objects its name."""
+        return [object_name(key) for key in self._keys(ids)]
+
+    def _keys(self, ids: NDArray[np.int64]) -> list[str]:
+        """Return the sources of the items table."""
         wanted = np.asarray(ids, dtype=np.int64)
         column = self._project.items(columns=["source"], rows=wanted)["source"]
         return [str(source) for source in column.to_pylist()]
@@ -150,13 +154,14 @@ class Thumbnails:
             If the project itself cannot be read.
         """
         ids = np.array([item], dtype=np.int64)
-        source = self.sources(ids)[0]
+        key = self._keys(ids)[0]
+        source = object_name(key)
         try:
             if self._range is not None:
                 rows = self._project.items(rows=ids)
                 values = self._open_source().values(rows)[0]
             else:
-                values = self._open_source().full_resolution(source)
+                values = self._open_source().full_resolution(key)
             return FullImage(item, values, source, self._location(source))
         except (EmbedError, OSError, ValueError, MemoryError) as error:
             reason = str(error).strip() or type(error).__name__

@@ -23,6 +23,7 @@ __all__ = [
     "check_channels",
     "cut_run",
     "field_limits",
+    "object_name",
     "parse_place",
     "reduced",
     "runs_of",
@@ -81,6 +82,15 @@ def parse_place(key: str) -> Place:
             and place.x[0] < place.x[1]):  # fmt: skip
         raise InputError(f"{key!r:.100} names an empty box.")
     return place
+
+
+def object_name(key: str) -> str:
+    """Return the ``source`` of an item for people: its picture and its label."""
+    found = _KEY.fullmatch(key)
+    if found is None:
+        return key
+    time = f" t{found['t']}" if found["t"] != "0" else ""
+    return f"{found['field']}{time} #{found['label']}".strip()
 
 
 def runs_of(places: Sequence[Place]) -> Iterator[list[Place]]:

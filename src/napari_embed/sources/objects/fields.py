@@ -212,6 +212,7 @@ class OmeFields:
             Geometry(factor, micrometres(found.axes, found.scale, found.units),
                      labels.size("z")),
             Volume(found.small, found.axes), found.windows,
+            levels=found.levels, label_levels=marked.levels,
         )  # fmt: skip
 
     def signature(self, field: Field) -> str:

@@ -133,6 +133,8 @@ class Opened:
         Display limits of each channel, or empty.
     color
         Whether the channels are the red, green and blue of a photograph.
+    levels, label_levels
+        All levels of both, the largest first; empty where there is one.
     """
 
     image: Volume
@@ -141,6 +143,8 @@ class Opened:
     small: Volume
     windows: tuple[tuple[float, float], ...] = ()
     color: bool = False
+    levels: tuple[Any, ...] = ()
+    label_levels: tuple[Any, ...] = ()
 
     @property
     def n_channels(self) -> int:
