@@ -128,4 +128,36 @@ def new_objects(source: str, project: Path | None, **given: Any) -> int:
     return outcome(result, target)
 
 
+@objects.command("table", short_help="Write measures and map where other tools look.")
+@click.argument("project", type=PROJECT)
+@click.argument("out", type=click.Path(path_type=Path), required=False)
+@click.option("--projection", metavar="NAME", help="Which map; by default the newest.")
+@click.option("--name", default="napari_embed", show_default=True, help="Of the table.")
+@click.option("--force", is_flag=True, help="Replace what is there.")
+def table(
+    project: Path, out: Path | None, projection: str | None, name: str, force: bool
+) -> int:
+    """Add a table to the OME-Zarr of PROJECT, or write an AnnData file OUT (.h5ad).
+
+    The tables lie beside the labels and are read by ngio, Fractal and napari plugins;
+    images and labels are not changed. SpatialData reads the AnnData file as a table.
+    """
+    from napari_embed.curation.objects_table import export_anndata, write_ome_tables
+    from napari_embed.project import Project
+
+    with Project.open(project) as opened:
+        names = opened.projection_names()
+        if projection is not None and projection not in names:
+            known = ", ".join(names) or "none yet"
+            raise InputError(f"There is no map {projection!r}. It has: {known}.")
+        shown = projection or (names[-1] if names else None)
+        if out is None:
+            n = write_ome_tables(opened, name=name, projection=shown, overwrite=force)
+            say(f"Added the table {name} to {n:,} pictures of {opened.spec.path}.")
+        else:
+            n = export_anndata(opened, out, projection=shown, overwrite=force)
+            say(f"Wrote {n:,} objects to {out}.")
+    return 0
+
+
 COMMANDS = (objects,)
