@@ -13,7 +13,6 @@ import numpy as np
 
 from napari_embed.errors import InputError, MissingDependencyError, StoreError
 from napari_embed.project import Project
-from napari_embed.sources.ome_metadata import is_ome_zarr
 
 __all__ = ["DEFAULT_TABLE", "export_anndata", "write_ome_tables"]
 
@@ -79,7 +78,7 @@ def write_ome_tables(
     """
     root = project.spec.location
     frame = _frame(project, projection)
-    if not is_ome_zarr(root):
+    if not any((root / name).is_file() for name in ("zarr.json", ".zgroup")):
         raise InputError(
             f"{root} is no OME-Zarr, so no table can lie in it. Export CSV, Parquet "
             "or AnnData instead."
