@@ -95,6 +95,34 @@ def read_picture(source: Any, key: str) -> Picture:
     )  # fmt: skip
 
 
+class _Lazy:
+    """An array on disk, one channel of it, or in another type; read when sliced."""
+
+    def __init__(
+        self, array: Any, *, axis: int | None = None, at: int = 0, dtype: Any = None
+    ) -> None:
+        self._array, self._axis, self._at = array, axis, at
+        shape = list(array.shape)
+        if axis is not None:
+            del shape[axis]
+        self.shape, self.ndim = tuple(shape), len(shape)
+        self.dtype = np.dtype(dtype or array.dtype)
+        self.size = int(np.prod(shape))
+
+    def __getitem__(self, index: Any) -> NDArray[Any]:
+        parts = list(index) if isinstance(index, tuple) else [index]
+        parts += [slice(None)] * (self.ndim - len(parts))
+        if self._axis is not None:
+            parts.insert(self._axis, self._at)
+        return np.asarray(self._array[tuple(parts)]).astype(self.dtype, copy=False)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.asarray(self[()], dtype=dtype)
+
+    def __len__(self) -> int:
+        return int(self.shape[0])
+
+
 def _wide(labels: Any) -> Any:
     """Return labels of 32 bits or more.
 
@@ -103,11 +131,9 @@ def _wide(labels: Any) -> Any:
     """
     if labels.dtype.itemsize > 2:
         return labels
-    if not isinstance(labels, np.ndarray):
-        import dask.array
-
-        labels = dask.array.asarray(labels)
-    return labels.astype(np.int32)
+    if isinstance(labels, np.ndarray):
+        return labels.astype(np.int32)
+    return _Lazy(labels, dtype=np.int32)
 
 
 def _channel(array: Any, volume: Volume, channel: int) -> Any:
@@ -117,10 +143,7 @@ def _channel(array: Any, volume: Volume, channel: int) -> Any:
     index = volume.axes.index("c")
     if isinstance(array, np.ndarray):
         return np.take(array, channel, axis=index)
-    import dask.array
-
-    lazy: NDArray[Any] = dask.array.from_array(array)
-    return lazy[(slice(None),) * index + (channel,)]
+    return _Lazy(array, axis=index, at=channel)
 
 
 def add_layers(model: Any, picture: Picture) -> Any:
