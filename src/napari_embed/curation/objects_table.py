@@ -73,8 +73,6 @@ def write_ome_tables(
     StoreError
         If a table of that name is there, or the OME-Zarr cannot be written. Nothing
         is written if one picture has such a table.
-    MissingDependencyError
-        If ngio is not installed.
     """
     root = project.spec.location
     frame = _frame(project, projection)
