@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 from PIL import Image
 
 from napari_embed.arrays import Projection
-from napari_embed.curation import export, export_csv, export_parquet, export_table
+from napari_embed.curation.export import export_items, rows
 from napari_embed.errors import (
     IncompleteStageError,
     InputError,
@@ -38,7 +39,7 @@ LABELS = [
 
 @pytest.fixture
 def project(tmp_path, rng, monkeypatch):
-    monkeypatch.setattr(export, "_BLOCK_ROWS", 7)
+    monkeypatch.setattr(rows, "BLOCK_ROWS", 7)
     n = 20
     (tmp_path / "img").mkdir()
     for i in range(n):
@@ -76,7 +77,7 @@ def rows_of(path: Path) -> tuple[list[str], list[dict[str, str]]]:
 def test_csv(project, tmp_path, columns):
     target = tmp_path / "out.csv"
     name = f"map-{columns}d"
-    assert export_csv(project, target, projection=name) == 20
+    assert export_items(project, target, projections=[name]) == 20
     names, rows = rows_of(target)
     assert names == [*"xyz"[:columns], "image_path", "label"]
     positions = project.read_projection(name).positions
@@ -91,7 +92,7 @@ def test_csv(project, tmp_path, columns):
 
 def test_csv_can_be_read_back_as_a_source(project, tmp_path):
     target = tmp_path / "out.csv"
-    export_csv(project, target, projection="map-3d", absolute_paths=False)
+    export_items(project, target, projections=["map-3d"], absolute_paths=False)
     source = open_source(detect_source(target))
     items = source.list_items()
     assert items["source"].to_pylist() == project.items()["source"].to_pylist()
@@ -103,19 +104,20 @@ def test_csv_can_be_read_back_as_a_source(project, tmp_path):
 
 def test_selection_in_its_own_order(project, tmp_path, rng):
     ids = rng.permutation(20)[:9]
-    export_csv(project, tmp_path / "a.csv", projection="map-2d", ids=ids)
+    export_items(project, tmp_path / "a.csv", projections=["map-2d"], ids=ids)
     _, rows = rows_of(tmp_path / "a.csv")
     assert [row["image_path"] for row in rows] == [
         f"{tmp_path}/img/{i}.png" for i in ids
     ]
     mask = np.zeros(20, bool)
     mask[ids] = True
-    assert export_parquet(project, tmp_path / "a.parquet", ids=mask) == 9
+    assert export_items(project, tmp_path / "a.parquet", ids=mask) == 9
     assert pq.read_table(tmp_path / "a.parquet")["id"].to_pylist() == sorted(ids)
 
 
 def test_parquet_has_everything(project, tmp_path):
-    export_parquet(project, tmp_path / "a.parquet")
+    maps = ["map-2d", "map-3d"]
+    export_items(project, tmp_path / "a.parquet", projections=maps)
     table = pq.read_table(tmp_path / "a.parquet")
     assert table.column_names == [
         "id", "x", "y", "map-3d.x", "map-3d.y", "map-3d.z", "image_path", "label",
@@ -127,9 +129,7 @@ def test_parquet_has_everything(project, tmp_path):
     positions = project.read_projection("map-3d").positions
     got = np.stack([table[f"map-3d.{a}"].to_numpy() for a in "xyz"], axis=1)
     np.testing.assert_array_equal(got, positions)
-    export_parquet(
-        project, tmp_path / "b.parquet", projections=[], absolute_paths=False
-    )
+    export_items(project, tmp_path / "b.parquet", projections=[], absolute_paths=False)
     table = pq.read_table(tmp_path / "b.parquet")
     assert table.column_names == ["id", "image_path", "label", "score", "x"]
     assert table["image_path"][3].as_py() == "img/3.png"
@@ -139,16 +139,12 @@ def test_nothing_is_overwritten_or_left_half(project, tmp_path):
     target = tmp_path / "out.csv"
     target.write_text("mine")
     before = sorted(p.name for p in tmp_path.iterdir())
-    for write in (
-        lambda path, **kw: export_csv(project, path, projection="map-2d", **kw),
-        lambda path, **kw: export_parquet(project, path, **kw),
-    ):
+    for form in ("csv", "parquet", "jsonl", "paths", "fiftyone", "h5ad", "report"):
+        write = partial(export_items, project, format=form)
         with pytest.raises(StoreError, match="exists already"):
             write(target)
         with pytest.raises(StoreError, match="inside the project"):
             write(project.path / "x.csv")
-        with pytest.raises(StoreError, match="is a folder"):
-            write(tmp_path)
         with pytest.raises(StoreError, match="Could not"):
             write(tmp_path / "no/such/folder.csv")
         for ids in ([20], [-1], [], np.ones(3, bool)):
@@ -164,23 +160,23 @@ def test_nothing_is_overwritten_or_left_half(project, tmp_path):
             write(target, overwrite=True, progress=stop)
     assert target.read_text() == "mine"
     assert sorted(p.name for p in tmp_path.iterdir()) == before
-    export_csv(project, target, projection="map-2d", overwrite=True)
+    export_items(project, target, projections=["map-2d"], overwrite=True)
     assert target.read_text() != "mine"
     with pytest.raises(IncompleteStageError):
-        export_csv(project, tmp_path / "x.csv", projection="nope")
+        export_items(project, tmp_path / "x.csv", projections=["nope"])
 
 
 def test_all_columns_and_raw_text(project, tmp_path):
-    export_table(project, tmp_path / "a.csv", projection="map-2d", all_columns=True)
+    export_items(project, tmp_path / "a.csv", projections=["map-2d"], all_columns=True)
     names, rows = rows_of(tmp_path / "a.csv")
     assert names == ["id", "x", "y", "image_path", "label", "score", "source.x"]
     assert [int(row["id"]) for row in rows] == list(range(20))
-    export_table(project, tmp_path / "b.csv", projection="map-2d", guard_text=False)
+    export_items(project, tmp_path / "b.csv", projections=["map-2d"], guard_text=False)
     assert rows_of(tmp_path / "b.csv")[1][0]["label"] == LABELS[0]
-    export_table(project, tmp_path / "a.parquet", projection="map-3d", ids=[3])
+    export_items(project, tmp_path / "a.parquet", projections=["map-3d"], ids=[3])
     assert pq.read_table(tmp_path / "a.parquet").num_rows == 1
-    with pytest.raises(InputError, match="ends in neither"):
-        export_table(project, tmp_path / "a.txt", projection="map-2d")
+    with pytest.raises(InputError, match="says no format"):
+        export_items(project, tmp_path / "a.xyz", projections=["map-2d"])
 
 
 def test_rows_of_an_array_name_the_array(tmp_path):
@@ -189,7 +185,7 @@ def test_rows_of_an_array_name_the_array(tmp_path):
     with Project.create(tmp_path / "v.embed", spec) as project:
         positions = np.zeros((4, 2), np.float32)
         project.write_projection("map", Projection(positions), fingerprint="p")
-        export_csv(project, tmp_path / "out.csv", projection="map")
+        export_items(project, tmp_path / "out.csv", projections=["map"])
     _, rows = rows_of(tmp_path / "out.csv")
     assert [r["image_path"] for r in rows] == [
         f"{tmp_path}/v.npy[{i}]" for i in range(4)

@@ -13,7 +13,16 @@ from collections.abc import Sequence
 import click
 
 from napari_embed import __version__
-from napari_embed.cli import compute, curate, look, objects, source, whole
+from napari_embed.cli import (
+    compute,
+    curate,
+    exporting,
+    look,
+    objects,
+    problems,
+    source,
+    whole,
+)
 from napari_embed.cli.console import showable
 from napari_embed.errors import EmbedError, JobCancelled
 
@@ -61,7 +70,8 @@ def command_line(debug: bool) -> None:
 
 
 _STEPS = (*whole.COMMANDS, *compute.COMMANDS, *source.COMMANDS)
-for _command in (*_STEPS, *objects.COMMANDS, *look.COMMANDS, *curate.COMMANDS):
+_CURATION = (*curate.COMMANDS, *problems.COMMANDS, *exporting.COMMANDS)
+for _command in (*_STEPS, *objects.COMMANDS, *look.COMMANDS, *_CURATION):
     command_line.add_command(_command)
 
 

@@ -1,4 +1,4 @@
-"""Commands that look: view, status, export, encoders, verify."""
+"""Commands that look: view, status, encoders, verify."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_embed.cli.console import say
-from napari_embed.cli.options import PROJECT, project_argument
+from napari_embed.cli.options import project_argument
 from napari_embed.cli.viewer import open_viewer
-from napari_embed.errors import IncompleteStageError, InputError
 
 if TYPE_CHECKING:
     from napari_embed.project import Project
@@ -137,67 +136,6 @@ def _show_errors(project: Project, *, everything: bool) -> None:
         say(f"    and {left:,} more; --errors lists all")
 
 
-@click.command(
-    short_help="Write positions and labels as CSV or Parquet.",
-    epilog="""\b
-Examples:
-  napari-embed export photos.embed photos.csv
-  napari-embed export photos.embed photos.parquet --projection tsne-2d
-""",
-)
-@project_argument
-@click.argument("out", type=PROJECT)
-@click.option("--projection", metavar="NAME", help="Which map; by default the newest.")
-@click.option("--force", is_flag=True, help="Replace OUT if it is there.")
-@click.option(
-    "--all-columns",
-    is_flag=True,
-    help="CSV: also the id and every other column of the items. Parquet has them.",
-)
-@click.option(
-    "--raw-text",
-    is_flag=True,
-    help="CSV: do not put a ' before text that a spreadsheet would run as a formula.",
-)
-def export(
-    project: Path,
-    out: Path,
-    projection: str | None,
-    force: bool,
-    all_columns: bool,
-    raw_text: bool,
-) -> int:
-    """Write the items of PROJECT with their positions to OUT (.csv or .parquet).
-
-    CSV columns: x, y (and z), image_path, label. Parquet has the id and whatever else
-    the items have as well.
-    """
-    from napari_embed.curation.export import export_table
-    from napari_embed.project import Project
-
-    with Project.open(project) as opened:
-        names = opened.projection_names()
-        if projection is None and not names:
-            raise IncompleteStageError(
-                f"This project has no map yet. Make one: napari-embed project {project}"
-            )
-        name = projection or names[-1]
-        if name not in names:
-            raise InputError(
-                f"There is no map {name!r}. Maps of this project: {', '.join(names)}."
-            )
-        rows = export_table(
-            opened,
-            out,
-            projection=name,
-            overwrite=force,
-            all_columns=all_columns,
-            guard_text=not raw_text,
-        )
-    say(f"Wrote {rows:,} rows with the map {name} to {out}.")
-    return 0
-
-
 @click.command(short_help="List the encoders and what each one needs.")
 def encoders() -> int:
     """List what can turn images into vectors, and what each one needs."""
@@ -253,4 +191,4 @@ def verify(project: Path, repair: bool) -> int:
     return 1
 
 
-COMMANDS = (view, status, export, encoders, verify)
+COMMANDS = (view, status, encoders, verify)

@@ -11,10 +11,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from napari_embed.curation.decisions import Ids
-from napari_embed.curation.export import export_parquet, export_table
+from napari_embed.curation.export import export_items, format_of
 from napari_embed.curation.filters import Filter, Query, Result
 from napari_embed.engine.likeness import Likeness
-from napari_embed.errors import IncompleteStageError, InputError
+from napari_embed.errors import InputError
 
 if TYPE_CHECKING:
     from napari_embed.collection.collection import Collection
@@ -214,37 +214,32 @@ class Selection:
         self,
         path: str | Path,
         *,
+        format: str | None = None,  # noqa: A002  the word that everyone uses
         projection: str | None = None,
         overwrite: bool = False,
-        all_columns: bool = True,
+        **options: Any,
     ) -> Self:
-        """Write the items to a .csv or .parquet file, with positions if there is a map.
+        """Write the items with all decisions to a file or folder.
+
+        The ending says the format unless ``format`` does; ``projection`` is the main
+        map, by default the newest. See `napari_embed.curation.export.export_items`. CSV
+        has all columns unless ``all_columns=False``.
 
         Raises
         ------
         InputError
-            If nothing is selected, or the ending is another.
-        IncompleteStageError
-            For CSV without a map.
+            If nothing is selected, or a format or option does not exist.
         StoreError
             If the file exists already or cannot be written.
         """
         project = self._collection.project
-        names = project.projection_names()
-        if projection is None and names:
-            projection = names[-1]
+        names = project.projection_names()[::-1]
         if projection is not None:
-            export_table(
-                project, path, projection=projection, ids=self.ids,
-                overwrite=overwrite, all_columns=all_columns,
-            )  # fmt: skip
-        elif Path(path).suffix.lower() == ".parquet":
-            export_parquet(
-                project, path, projections=(), ids=self.ids, overwrite=overwrite
-            )
-        else:
-            raise IncompleteStageError(
-                "This project has no map yet, which a CSV file is made of. Export to "
-                ".parquet, or make a map first."
-            )
+            names = [projection, *(name for name in names if name != projection)]
+        if format_of(path, format).key == "csv":
+            options.setdefault("all_columns", True)
+        export_items(
+            project, path, format=format, ids=self.ids, projections=names,
+            decisions=self._collection.decisions, overwrite=overwrite, **options,
+        )  # fmt: skip
         return self

@@ -1,5 +1,5 @@
-"""What people decide about items, and taking it elsewhere."""
+"""What people decide about items, finding problems, and taking items elsewhere."""
 
-from napari_embed.curation.export import export_csv, export_parquet, export_table
+from napari_embed.curation.export import export_items
 
-__all__ = ["export_csv", "export_parquet", "export_table"]
+__all__ = ["export_items"]
