@@ -30,6 +30,7 @@ class FakeMap:
         self.calls: list[tuple[str, Any]] = []
         self.mask = np.zeros(0, dtype=bool)
         self.visible = np.zeros(0, dtype=bool)
+        self.out = np.zeros(0, dtype=bool)
         self.positions: np.ndarray | None = None
         self.read: Any = None
 
@@ -98,7 +99,15 @@ class FakeMap:
         self._changed()
 
     def excluded(self) -> np.ndarray:
-        return np.zeros(len(self.mask), dtype=bool)
+        if len(self.out) != len(self.mask):
+            return np.zeros(len(self.mask), dtype=bool)
+        return self.out
+
+    def set_excluded(self, mask: np.ndarray) -> None:
+        self.calls.append(("excluded", mask.copy()))
+        self.out = mask.copy()
+        if self.on_excluded is not None:
+            self.on_excluded(int(self.out.sum()))
 
     def exclude_selected(self) -> None:
         self.calls.append(("exclude", None))

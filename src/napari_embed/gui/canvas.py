@@ -353,6 +353,13 @@ class NapariMap:
             return np.zeros(0, dtype=bool)
         return np.asarray(self.layer.excluded_mask)
 
+    def set_excluded(self, mask: NDArray[np.bool_]) -> None:
+        """Take exactly these items (n,) out, also of a map that is shown later."""
+        if self.layer is None:
+            self._excluded = np.array(mask)
+        else:
+            self.layer.set_excluded(mask)
+
     def exclude_selected(self) -> None:
         """Take the selected items out of the map; nothing is deleted."""
         if self.layer is not None:

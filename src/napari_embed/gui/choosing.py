@@ -33,6 +33,8 @@ class Choosing:
     tell: Callable[[Message | None], None]
     selection_changed: SignalInstance
     _ndisplay_changed: Callable[[int], None]
+    _follow_excluded: Callable[[], None]
+    can_decide: bool
     _map: MapView
     _coloring: Coloring | None
     _placed: NDArray[np.bool_]
@@ -223,11 +225,16 @@ class Choosing:
         more = count - self.state.n_excluded
         self._count_drawn(self._visible())
         self.update(n_excluded=count)
+        self._follow_excluded()
+        message = self.state.message
         if more > 0:
             items = "1 item" if more == 1 else f"{more:,} items"
-            text = f"{items} excluded from the map, until the project is closed."
-            self.tell(Message(text, kept=EXCLUDED))
-        elif self.state.message is not None and self.state.message.kept == EXCLUDED:
+            until = "" if self.can_decide else ", until the project is closed"
+            text = f"{items} excluded from the map{until}."
+            view = self.state.decisions
+            why = f" {view.read_only}" if view is not None and view.read_only else ""
+            self.tell(Message(text, kept=EXCLUDED + why))
+        elif message is not None and message.kept.startswith(EXCLUDED):
             self.tell(None)
 
     # --- undo --------------------------------------------------------------------

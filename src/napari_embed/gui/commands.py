@@ -22,8 +22,8 @@ __all__ = [
     "include_all", "invert_selection", "isolate_selected", "keys",
     "marker_per_class", "next_page", "open_all", "open_folder", "open_gallery",
     "open_objects", "open_project", "open_sample", "other_dimensions",
-    "previous_page", "redo", "show_all", "toggle_hover", "tool_box", "tool_lasso",
-    "tool_pan", "undo",
+    "previous_page", "redo", "redo_decision", "show_all", "tag_again",
+    "toggle_hover", "tool_box", "tool_lasso", "tool_pan", "undo", "undo_decision",
 ]  # fmt: skip
 
 
@@ -166,6 +166,21 @@ def exclude_selected() -> None:
 def include_all() -> None:
     """Take excluded items back in."""
     _session().controller.include_all()
+
+
+def tag_again() -> None:
+    """Give the selected items the tag that was used last."""
+    _session().controller.tag_again()
+
+
+def undo_decision() -> None:
+    """Take the last decision back, also one of an earlier day."""
+    _session().controller.undo_decision()
+
+
+def redo_decision() -> None:
+    """Make the decision that was taken back again."""
+    _session().controller.redo_decision()
 
 
 def undo() -> None:

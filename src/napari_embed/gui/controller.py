@@ -22,6 +22,7 @@ from napari_embed.errors import EmbedError
 from napari_embed.gui.background import Background, call_now
 from napari_embed.gui.choosing import Choosing
 from napari_embed.gui.compute import Compute
+from napari_embed.gui.deciding import Deciding, OpenDecisions
 from napari_embed.gui.jobs import ComputeQueue, Engine
 from napari_embed.gui.opening import is_project, project_path
 from napari_embed.gui.settings import RecentProjects
@@ -44,7 +45,7 @@ def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class Controller(Choosing, Showing):
+class Controller(Choosing, Deciding, Showing):
     """State and wishes of one viewer.
 
     Parameters
@@ -55,6 +56,8 @@ class Controller(Choosing, Showing):
         Starts the engine process; called at the first job only.
     open_project
         ``open_project(path)`` returns a project opened for reading.
+    open_decisions
+        ``open_decisions(project)`` returns its decisions; None keeps none.
     post
         Hands a callable to the main thread.
     threaded
@@ -66,7 +69,8 @@ class Controller(Choosing, Showing):
     state_changed = Signal(object, object)  # new, old
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
     selection_changed = Signal()
-    # "compute" or "explore": what comes next; "keys", "gallery", "image", "objects"
+    # "compute" or "explore": what comes next; "curate", "keys", "gallery", "image",
+    # "objects"
     panel_wanted = Signal(str)
 
     def __init__(
@@ -75,6 +79,7 @@ class Controller(Choosing, Showing):
         map_view: MapView,
         engine_factory: Callable[[], Engine],
         open_project: Callable[[Path], Any],
+        open_decisions: OpenDecisions | None = None,
         post: Callable[[Callable[[], None]], None] = call_now,
         threaded: bool = True,
         recent: RecentProjects | None = None,
@@ -83,6 +88,8 @@ class Controller(Choosing, Showing):
         self.recent = recent or RecentProjects()
         self._map = map_view
         self._open = open_project
+        self._open_decisions = open_decisions
+        self._start_deciding()
         self._background = Background(post, threaded=threaded)
         self._project: Any | None = None
         self._leaving: list[Any] = []  # projects that are being closed
@@ -191,16 +198,22 @@ class Controller(Choosing, Showing):
             return
         self.update(busy=f"Opening {Path(path).name}", message=None, opening=None)
 
-        def work() -> tuple[Any, Snapshot]:
+        def work() -> tuple[Any, Snapshot, Any]:
             project = self._open(Path(path))
-            return project, read_snapshot(project)
+            return project, read_snapshot(project), self._decisions_of(project)
+
+        def drop(result: tuple[Any, Snapshot, Any]) -> None:
+            project, _snapshot, (decisions, _found) = result
+            if decisions is not None:
+                decisions.close()
+            project.close()
 
         self._background.run(
             "open",
             work,
             lambda result: self._opened(*result, projection=projection, told=told),
             self._not_opened,
-            dropped=lambda result: result[0].close(),
+            dropped=drop,
         )
 
     def cancel_opening(self) -> None:
@@ -218,6 +231,7 @@ class Controller(Choosing, Showing):
         self,
         project: Any,
         snapshot: Snapshot,
+        decided: Any,
         *,
         projection: str | None,
         told: Message | None = None,
@@ -238,6 +252,7 @@ class Controller(Choosing, Showing):
             opening=None,
             message=None,
         )
+        self._adopt_decisions(*decided)
         self._color_by_default()
         if told is not None:
             self.tell(told)
@@ -266,6 +281,7 @@ class Controller(Choosing, Showing):
         return texts
 
     def _release_project(self) -> None:
+        self._release_decisions()
         self._map.clear()
         self._map.set_thumbnails(None)
         self._background.drop("projection")
@@ -303,6 +319,8 @@ class Controller(Choosing, Showing):
 
         def done(snapshot: Snapshot) -> None:
             self._snapshot = snapshot
+            if self._decisions and self._decisions.n_items != snapshot.info.n_items:
+                self._reopen_decisions()
             self.update(project=snapshot.info, stages=self.compute.stage_views())
             if show is not None and snapshot.info.projection(show):
                 self.show_projection(show)
@@ -328,6 +346,7 @@ class Controller(Choosing, Showing):
         self._closed = True
         self.compute.close()
         self._background.close()
+        self._close_decisions()
         self._map.close()
         for project in (self._project, *self._leaving):
             if project is not None:

@@ -37,6 +37,7 @@ KEYS: tuple[KeyAction, ...] = (
         lambda c: c.exclude_selected(),
         shown="X, Delete",
     ),
+    KeyAction("T", "Tag the selected items as last time", lambda c: c.tag_again()),
     KeyAction(
         "Control-Z", "Undo: select, hide, exclude", lambda c: c.undo(), shown="Ctrl+Z"
     ),

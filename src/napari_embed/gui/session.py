@@ -12,6 +12,7 @@ import numpy as np
 from napari.utils.theme import get_theme
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
+from napari_embed.curation.decisions import Decisions
 from napari_embed.engine.client import EngineClient
 from napari_embed.gui.canvas import NapariMap
 from napari_embed.gui.controller import Controller
@@ -66,6 +67,7 @@ class ViewerSession(QObject):
             map_view=self.map,
             engine_factory=_start_engine,
             open_project=_open_for_reading,
+            open_decisions=_open_decisions,
             post=self._mailbox.post,
         )
         self.map.on_tool = self.controller.tool_changed
@@ -193,6 +195,10 @@ def _load_what_layers_need() -> None:
 
 def _open_for_reading(path: Path) -> Project:
     return Project.open(path, mode="r")
+
+
+def _open_decisions(project: Project) -> Decisions:
+    return Decisions.open(project)
 
 
 def _when_window_goes(viewer: Any, act: Callable[[], None]) -> Callable[[], None]:

@@ -119,6 +119,7 @@ class Showing:
             data_version=self.state.data_version + 1,
             n_loaded=int(placed.sum()),
             n_selected=int(self._map.selection().sum()),
+            n_excluded=int(np.count_nonzero(self._map.excluded())),
         )
         self._tell_missing(len(placed) - int(placed.sum()))
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from napari_embed.curation.decisions import Step
 from napari_embed.gui.display import DisplaySettings
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
@@ -17,6 +18,7 @@ __all__ = [
     "STAGES",
     "ColumnInfo",
     "ComputeSettings",
+    "DecisionsView",
     "ItemError",
     "Message",
     "ProgressView",
@@ -25,6 +27,7 @@ __all__ = [
     "SelectMode",
     "Stage",
     "StageView",
+    "TagView",
     "Tool",
     "ViewState",
 ]
@@ -152,6 +155,39 @@ class ComputeSettings:
 
 
 @dataclass(frozen=True)
+class TagView:
+    """A tag, its number key if it has one, and how many items have it."""
+
+    name: str
+    color: str
+    shortcut: int | None
+    count: int
+
+
+@dataclass(frozen=True)
+class DecisionsView:
+    """What was decided about the items.
+
+    Attributes
+    ----------
+    tags
+        In the order they were made.
+    labels
+        The corrected labels that are in use.
+    done, undone
+        Steps that can be undone and redone, the next one first.
+    read_only
+        Why nothing can be kept, "" where it can.
+    """
+
+    tags: tuple[TagView, ...] = ()
+    labels: tuple[str, ...] = ()
+    done: tuple[Step, ...] = ()
+    undone: tuple[Step, ...] = ()
+    read_only: str = ""
+
+
+@dataclass(frozen=True)
 class ViewState:
     """Everything a view needs, arrays excluded (they travel by ``data_version``).
 
@@ -173,6 +209,8 @@ class ViewState:
         Codes of the classes that are hidden (-1: items without a class).
     n_loaded, n_drawn, n_selected, n_excluded
         Points in the map, not hidden, selected; items taken out of it.
+    decisions
+        Tags and the like, None without a project that keeps them.
     undo_label, redo_label
         What undo and redo would do, "" for nothing.
     tool, select_mode
@@ -201,6 +239,7 @@ class ViewState:
     n_drawn: int = 0
     n_selected: int = 0
     n_excluded: int = 0
+    decisions: DecisionsView | None = None
     undo_label: str = ""
     redo_label: str = ""
     tool: Tool = "pan"

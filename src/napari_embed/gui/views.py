@@ -96,6 +96,9 @@ class MapView(Protocol):
     def excluded(self) -> NDArray[np.bool_]:
         """Return the (n,) mask of items taken out of the map."""
 
+    def set_excluded(self, mask: NDArray[np.bool_]) -> None:
+        """Take exactly these items (n,) out, also of maps that are shown later."""
+
     def exclude_selected(self) -> None:
         """Take the selected items out of the map; nothing is deleted."""
 

@@ -10,6 +10,7 @@ from qtpy.QtCore import QSize
 from qtpy.QtWidgets import QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 
 from napari_embed.gui.docks.compute import ComputePanel
+from napari_embed.gui.docks.curate import CuratePanel
 from napari_embed.gui.docks.explore import ExplorePanel
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
@@ -28,7 +29,7 @@ ROOMY_PX = (1600, 900)
 
 
 class AllPanels(QWidget):
-    """Project, Compute and Explore as tabs; turns to the one that comes next."""
+    """Project, Compute, Explore and Curate as tabs; turns to the one that comes next."""
 
     def __init__(self, napari_viewer: Any = None) -> None:
         super().__init__()
@@ -38,6 +39,7 @@ class AllPanels(QWidget):
         self.project = ProjectPanel(viewer)
         self.compute = ComputePanel(viewer)
         self.explore = ExplorePanel(viewer)
+        self.curate = CuratePanel(viewer)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         bar = self.tabs.tabBar()
@@ -59,6 +61,7 @@ class AllPanels(QWidget):
             "project": self.project,
             "compute": self.compute,
             "explore": self.explore,
+            "curate": self.curate,
         }
 
     def _follow(self) -> None:

@@ -8,7 +8,13 @@ from typing import Any
 
 import numpy as np
 from qtpy.QtCore import QPoint, QSize, Qt, QTimer, QUrl
-from qtpy.QtGui import QAction, QDesktopServices, QGuiApplication
+from qtpy.QtGui import (
+    QAction,
+    QDesktopServices,
+    QGuiApplication,
+    QKeySequence,
+    QShortcut,
+)
 from qtpy.QtWidgets import (
     QBoxLayout,
     QComboBox,
@@ -143,6 +149,10 @@ class GalleryPanel(Panel):
             lambda new, _old: new.isValid() and self._point_at(new.row(), "if hidden")
         )
         view.clicked.connect(lambda index: self._point_at(index.row()))
+        for key in range(1, 10):
+            made = QShortcut(QKeySequence(str(key)), view)
+            made.setContext(Qt.ShortcutContext.WidgetShortcut)
+            made.activated.connect(lambda key=key: self._tag_by_key(key))
 
     def sizeHint(self) -> QSize:  # noqa: N802  Qt's name
         """Return the preferred size."""
@@ -362,6 +372,13 @@ class GalleryPanel(Panel):
         ranges = self.view.selectionModel().selection()
         rows = [np.arange(r.top(), r.bottom() + 1) for r in ranges]
         return self.model.ids[np.sort(np.concatenate(rows))] if rows else _NOTHING
+
+    def _tag_by_key(self, key: int) -> None:
+        chosen = self.chosen_items()
+        current = self.current_item()
+        if not len(chosen) and current >= 0:
+            chosen = np.array([current])
+        self.controller.tag_by_key(key, chosen)
 
     def show_item(self, item: int) -> None:
         """Make a picture the current one, if it is among those shown."""

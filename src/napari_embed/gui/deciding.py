@@ -1,0 +1,282 @@
+"""The controller's half that keeps what people decide: tags, labels, exclusion.
+
+No Qt. Decisions are written on the reading thread, in the order they were made; what
+is excluded on the canvas and what is kept are brought together after each.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from itertools import count
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_embed.curation.decisions import Decisions
+from napari_embed.errors import EmbedError
+from napari_embed.gui.background import Background
+from napari_embed.gui.state import DecisionsView, Message, TagView, ViewState
+from napari_embed.gui.views import MapView
+
+__all__ = ["Deciding", "OpenDecisions"]
+
+logger = logging.getLogger(__name__)
+
+OpenDecisions = Callable[[Any], Decisions]
+"""``open_decisions(project)`` returns its decisions, writable where that is possible."""
+
+MOST_STEPS = 100
+Work = Callable[[Decisions], object]
+
+
+def _keep_excluded(decisions: Decisions, mask: NDArray[np.bool_]) -> None:
+    """Make ``mask`` (n,) the items that are excluded, in one step."""
+    before = decisions.excluded()
+    out, back = np.flatnonzero(mask & ~before), np.flatnonzero(before & ~mask)
+    if out.size and back.size:
+        with decisions.step("Exclude and restore"):
+            decisions.restore(back)
+            decisions.exclude(out)
+    elif out.size:
+        decisions.exclude(out)
+    elif back.size:
+        decisions.restore(back)
+
+
+def _read(decisions: Decisions) -> DecisionsView:
+    counts = decisions.tag_counts()
+    done, undone = decisions.history(MOST_STEPS)
+    return DecisionsView(
+        tags=tuple(
+            TagView(tag.name, tag.color, tag.shortcut, counts.get(tag.name, 0))
+            for tag in decisions.tags()
+        ),
+        labels=tuple(decisions.corrected()[1]),
+        done=tuple(done),
+        undone=tuple(undone),
+        read_only=decisions.read_only_reason,
+    )
+
+
+class Deciding:
+    """Mixin of `Controller`: tags, corrected labels, notes, lasting exclusion."""
+
+    state: ViewState
+    update: Callable[..., None]
+    tell: Callable[[Message | None], None]
+    fail: Callable[..., None]
+    selection: Callable[[], NDArray[np.bool_]]
+    select: Callable[..., None]
+    _map: MapView
+    _background: Background
+    _project: Any | None
+    _open_decisions: OpenDecisions | None
+
+    def _no_decisions(self) -> None:
+        self._decisions: Decisions | None = None
+        # What is not written yet, and all decisions that are not closed yet.
+        self._pending: dict[int, Work] = {}
+        self._last_tag = ""
+
+    def _start_deciding(self) -> None:
+        self._numbers = count()
+        self._to_close: list[tuple[Decisions, dict[int, Work]]] = []
+        self._no_decisions()
+
+    # --- life --------------------------------------------------------------------
+
+    def _decisions_of(self, project: Any) -> tuple[Decisions | None, Any]:
+        """Open and read the decisions of a project; on the reading thread."""
+        if self._open_decisions is None:
+            return None, None
+        try:
+            decisions = self._open_decisions(project)
+            return decisions, (_read(decisions), decisions.excluded())
+        except EmbedError as error:
+            logger.info("No decisions: %s", error)
+            return None, (DecisionsView(read_only=str(error)), None)
+
+    def _adopt_decisions(self, decisions: Decisions | None, found: Any) -> None:
+        self._no_decisions()
+        self._decisions = decisions
+        if decisions is not None:
+            self._to_close.append((decisions, self._pending))
+        if found is not None:
+            view, excluded = found
+            self.update(decisions=view)
+            if excluded is not None and excluded.any():
+                self._map.set_excluded(excluded)
+
+    def _release_decisions(self) -> None:
+        """Close them on the reading thread, behind what is still to be written."""
+        decisions, pending = self._decisions, self._pending
+        self._no_decisions()
+        if decisions is not None:
+            self._background.run(
+                f"release {id(decisions)}",
+                decisions.close,
+                lambda _: self._to_close.remove((decisions, pending)),
+                _nothing,
+            )
+
+    def _reopen_decisions(self) -> None:
+        """Open them anew, as when the project has got more items."""
+        project = self._project
+        self._release_decisions()
+        self._background.run(
+            "decisions",
+            lambda: self._decisions_of(project),
+            lambda found: self._adopt_decisions(*found),
+            self.fail,
+            dropped=lambda found: found[0] and found[0].close(),
+        )
+
+    def _close_decisions(self) -> None:
+        """Write what the reading thread did not get to, and close."""
+        self._decisions = None
+        for decisions, pending in self._to_close:
+            try:
+                for work in list(pending.values()):
+                    work(decisions)
+            except EmbedError as error:
+                logger.warning("The last decisions were not kept: %s", error)
+            finally:
+                decisions.close()
+        self._to_close.clear()
+
+    # --- one decision ------------------------------------------------------------
+
+    @property
+    def can_decide(self) -> bool:
+        """Whether decisions are kept in the project."""
+        return self._decisions is not None and self._decisions.writable
+
+    def decide(self, work: Work) -> None:
+        """Run ``work(decisions)`` on the reading thread and show what came of it."""
+        decisions = self._decisions
+        if decisions is None:
+            return
+        number, pending = next(self._numbers), self._pending
+        pending[number] = work
+
+        def act() -> tuple[DecisionsView, NDArray[np.bool_]]:
+            pending.pop(number)(decisions)
+            return _read(decisions), decisions.excluded()
+
+        def done(found: tuple[DecisionsView, NDArray[np.bool_]]) -> None:
+            if self._decisions is decisions:
+                self._decided(*found)
+
+        self._background.run(f"decide {number}", act, done, self._not_decided)
+
+    def _decided(self, view: DecisionsView, excluded: NDArray[np.bool_]) -> None:
+        self.update(decisions=view)
+        # With more on its way the canvas is ahead of what was just read.
+        if not self._pending and not np.array_equal(self._map.excluded(), excluded):
+            self._map.set_excluded(excluded)
+
+    def _not_decided(self, error: Exception) -> None:
+        self.fail(error, kept="Nothing was changed.")
+
+    def _follow_excluded(self) -> None:
+        """Keep what the user has excluded or taken back on the canvas."""
+        mask = np.array(self._map.excluded())
+        if self.can_decide and len(mask) == self._decisions.n_items:  # type: ignore[union-attr]
+            self.decide(lambda d: _keep_excluded(d, mask))
+
+    # --- wishes ------------------------------------------------------------------
+
+    def _chosen(self, ids: Any = None) -> NDArray[np.int64]:
+        if ids is not None:
+            return np.asarray(ids, dtype=np.int64)
+        return np.flatnonzero(self.selection())
+
+    def _wants_items(self, ids: NDArray[np.int64], what: str) -> bool:
+        if ids.size == 0:
+            self.tell(Message(f"Select the items to {what} first."))
+        return ids.size > 0
+
+    def new_tag(self, name: str) -> None:
+        """Make a tag; the first nine get the number keys 1 to 9."""
+        tags = self.state.decisions.tags if self.state.decisions else ()
+        used = {tag.shortcut for tag in tags}
+        known = {tag.name for tag in tags}
+        free = next((key for key in range(1, 10) if key not in used), None)
+        name = name.strip()
+        if name and name not in known:
+            self._last_tag = name
+            self.decide(lambda d: d.define_tag(name, shortcut=free))
+
+    def change_tag(self, name: str, **changes: Any) -> None:
+        """Give a tag another ``new_name``, ``color`` or ``shortcut``."""
+        self.decide(lambda d: d.change_tag(name, **changes))
+
+    def delete_tag(self, name: str) -> None:
+        """Forget a tag; undo brings it back with its items."""
+        self.decide(lambda d: d.delete_tag(name))
+
+    def tag_items(self, name: str, ids: Any = None) -> None:
+        """Give the selected items, or these, a tag."""
+        items = self._chosen(ids)
+        if name and self._wants_items(items, "tag"):
+            self._last_tag = name
+            self.decide(lambda d: d.add_tag(name, items))
+
+    def untag_items(self, name: str, ids: Any = None) -> None:
+        """Take a tag off the selected items, or these."""
+        items = self._chosen(ids)
+        if name and self._wants_items(items, "take the tag off"):
+            self.decide(lambda d: d.remove_tag(name, items))
+
+    def tag_again(self) -> None:
+        """Give the selected items the tag that was used last."""
+        tags = self.state.decisions.tags if self.state.decisions else ()
+        names = [tag.name for tag in tags]
+        if names:
+            self.tag_items(self._last_tag if self._last_tag in names else names[0])
+        else:
+            self.tell(Message("There is no tag yet.", kept="Make one in Curate."))
+            self.panel_wanted.emit("curate")  # type: ignore[attr-defined]
+
+    def tag_by_key(self, key: int, ids: Sequence[int] | NDArray[np.int64]) -> None:
+        """Give items the tag of a number key, or take it off if all have it."""
+        tags = self.state.decisions.tags if self.state.decisions else ()
+        name = next((tag.name for tag in tags if tag.shortcut == key), "")
+        items = self._chosen(ids)
+        if name and items.size:
+            self._last_tag = name
+            self.decide(lambda d: d.toggle_tag(name, items))
+
+    def select_tagged(self, name: str) -> None:
+        """Select the items that have a tag."""
+        decisions = self._decisions
+        if decisions is not None:
+            self._background.run(
+                "tagged", lambda: decisions.tagged(name), self.select, self.fail
+            )
+
+    def set_label(self, label: str | None) -> None:
+        """Correct the label of the selected items; None takes that back."""
+        items = self._chosen()
+        if self._wants_items(items, "label"):
+            self.decide(lambda d: d.set_label(label, items))
+
+    def set_note(self, text: str) -> None:
+        """Write a note to the selected items; "" removes it."""
+        items = self._chosen()
+        if self._wants_items(items, "write a note to"):
+            self.decide(lambda d: d.set_note(text or None, items))
+
+    def undo_decision(self) -> None:
+        """Take the last decision back, also one of an earlier day."""
+        self.decide(lambda d: d.undo())
+
+    def redo_decision(self) -> None:
+        """Make the decision that was taken back again."""
+        self.decide(lambda d: d.redo())
+
+
+def _nothing(_: object) -> None:
+    """Take an answer that nobody waits for."""

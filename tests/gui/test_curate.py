@@ -1,0 +1,200 @@
+"""The Curate panel on a real project: what is decided lasts and can be undone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from gui_fakes import FakeEngine
+from qtpy.QtCore import Qt
+
+from napari_embed.arrays import Projection
+from napari_embed.curation.decisions import Decisions
+from napari_embed.gui import session as session_module
+from napari_embed.gui.docks.all_panels import AllPanels
+from napari_embed.gui.docks.gallery import GalleryPanel
+from napari_embed.gui.session import close_session
+from napari_embed.project import Project
+from napari_embed.sources import detect_source
+
+pytestmark = pytest.mark.gui
+N = 40
+
+
+@pytest.fixture
+def folder(tmp_path, rng, monkeypatch):
+    """A project of small images with a map."""
+    monkeypatch.setenv("NAPARI_EMBED_SETTINGS", str(tmp_path / "settings"))
+    monkeypatch.setattr(session_module, "_start_engine", FakeEngine)
+    images = rng.integers(0, 255, (N, 8, 8), dtype=np.uint8)
+    np.savez(tmp_path / "few.npz", images=images, labels=np.arange(N) % 2)
+    path = tmp_path / "few.embed"
+    with Project.create(path, detect_source(str(tmp_path / "few.npz"))) as project:
+        positions = rng.standard_normal((N, 2)).astype(np.float32)
+        project.write_projection("a-2d", Projection(positions), fingerprint="a")
+    return path
+
+
+@pytest.fixture
+def opened(folder, make_napari_viewer, qtbot):
+    """Return a function that opens the project in a new viewer."""
+    viewers = []
+
+    def open_it() -> AllPanels:
+        viewer = make_napari_viewer()
+        viewers.append(viewer)
+        panels = AllPanels(viewer)
+        qtbot.addWidget(panels)
+        panels.controller.open_path(folder)
+        qtbot.waitUntil(
+            lambda: panels.controller.state.projection is not None, timeout=30_000
+        )
+        return panels
+
+    yield open_it
+    for viewer in viewers:
+        close_session(viewer)
+
+
+def settled(qtbot, panels, condition) -> None:
+    qtbot.waitUntil(
+        lambda: condition(panels.controller.state.decisions), timeout=30_000
+    )
+
+
+def test_exclusion_lasts_and_is_undone_later(opened, folder, qtbot) -> None:
+    panels = opened()
+    controller = panels.controller
+    controller.select([3, 5, 8])
+    controller.exclude_selected()
+    settled(qtbot, panels, lambda d: len(d.done) == 1)
+    assert "until" not in controller.state.message.text
+    close_session(panels.session.viewer)
+
+    again = opened()
+    layer = again.session.map.layer
+    assert np.flatnonzero(layer.excluded_mask).tolist() == [3, 5, 8]
+    assert again.controller.state.n_excluded == 3
+    assert again.controller.state.n_drawn == N - 3
+    again.curate.undo.click()
+    settled(qtbot, again, lambda d: not d.done and len(d.undone) == 1)
+    qtbot.waitUntil(lambda: layer.n_excluded == 0, timeout=30_000)
+    again.curate.redo.click()
+    qtbot.waitUntil(lambda: layer.n_excluded == 3, timeout=30_000)
+    # The window's own undo is kept as well.
+    again.controller.undo()
+    settled(qtbot, again, lambda d: len(d.done) == 2)
+    with Project.open(folder, mode="r") as project:
+        with Decisions.open(project, mode="r") as decisions:
+            assert not decisions.excluded().any()
+
+
+def test_what_was_decided_just_before_the_end_is_kept(opened, folder) -> None:
+    panels = opened()
+    panels.controller.select([1])
+    panels.controller.exclude_selected()
+    panels.controller.select([2])
+    panels.controller.tag_items("late")
+    close_session(panels.session.viewer)
+    with Project.open(folder, mode="r") as project:
+        with Decisions.open(project, mode="a") as decisions:
+            assert np.flatnonzero(decisions.excluded()).tolist() == [1]
+            assert np.flatnonzero(decisions.tagged("late")).tolist() == [2]
+
+
+def test_tags_by_panel_and_by_key(opened, qtbot) -> None:
+    panels = opened()
+    curate, controller = panels.curate, panels.controller
+    assert not curate.no_tags.isHidden()
+    for name in ("<b>blurred</b>", "good"):
+        curate.new_tag.setText(name)
+        qtbot.keyClick(curate.new_tag, Qt.Key.Key_Return)
+    settled(qtbot, panels, lambda d: len(d.tags) == 2)
+    assert [t.shortcut for t in controller.state.decisions.tags] == [1, 2]
+    assert not curate.tag_selected.isEnabled()
+    controller.select([0, 1, 2])
+    curate.tags.setCurrentItem(curate.tags.topLevelItem(0))
+    curate.tag_selected.click()
+    settled(qtbot, panels, lambda d: d.tags[0].count == 3)
+    assert curate.tags.topLevelItem(0).text(0) == "<b>blurred</b>"
+    assert curate.tags.topLevelItem(0).text(2) == "3"
+    controller.select([0])
+    curate.untag_selected.click()
+    settled(qtbot, panels, lambda d: d.tags[0].count == 2)
+    curate.select_tagged.click()
+    qtbot.waitUntil(lambda: controller.state.n_selected == 2, timeout=30_000)
+    assert np.flatnonzero(controller.selection()).tolist() == [1, 2]
+    controller.tag_by_key(2, [7, 9])
+    settled(qtbot, panels, lambda d: d.tags[1].count == 2)
+    controller.tag_by_key(2, [7])
+    settled(qtbot, panels, lambda d: d.tags[1].count == 1)
+    controller.tag_again()
+    settled(qtbot, panels, lambda d: d.tags[1].count == 3)
+    curate.menu_for("good").actions()[-1].trigger()
+    settled(qtbot, panels, lambda d: len(d.tags) == 1)
+
+
+def test_number_keys_tag_the_pictures_of_the_gallery(opened, qtbot) -> None:
+    panels = opened()
+    gallery = GalleryPanel(panels.session.viewer)
+    qtbot.addWidget(gallery)
+    panels.controller.new_tag("good")
+    settled(qtbot, panels, lambda d: len(d.tags) == 1)
+    gallery.model.show(gallery.model.link, np.arange(N)[::-1])
+    gallery.view.select_rows(4)
+    gallery._tag_by_key(1)
+    settled(qtbot, panels, lambda d: d.tags[0].count == 1)
+    panels.controller.select_tagged("good")
+    qtbot.waitUntil(lambda: panels.controller.state.n_selected == 1, timeout=30_000)
+    assert np.flatnonzero(panels.controller.selection()).tolist() == [N - 5]
+
+
+def test_labels_and_notes_of_the_selected(opened, folder, qtbot) -> None:
+    panels = opened()
+    curate = panels.curate
+    panels.controller.select([4, 6])
+    curate.label.setEditText("c")
+    curate.set_label.click()
+    curate.note.setText("looked at twice")
+    qtbot.keyClick(curate.note, Qt.Key.Key_Return)
+    settled(qtbot, panels, lambda d: len(d.done) == 2 and d.labels == ("c",))
+    panels.controller.select([6])
+    curate.reset_label.click()
+    settled(qtbot, panels, lambda d: len(d.done) == 3)
+    with Project.open(folder, mode="r") as project:
+        with Decisions.open(project, mode="r") as decisions:
+            assert decisions.labels_of([4, 6]) == ["c", None]
+            assert decisions.notes_of([4, 6]) == ["looked at twice"] * 2
+
+
+def test_a_second_window_only_looks_and_says_why(opened, qtbot) -> None:
+    first = opened()
+    first.controller.new_tag("mine")
+    settled(qtbot, first, lambda d: len(d.tags) == 1)
+    second = opened()
+    assert not second.controller.can_decide
+    assert not second.curate.read_only.isHidden()
+    assert second.controller.state.decisions.tags[0].name == "mine"
+    second.controller.select([2])
+    assert not second.curate.tag_selected.isEnabled()
+    second.controller.exclude_selected()
+    message = second.controller.state.message
+    assert "until the project is closed" in message.text
+    assert second.controller.state.decisions.read_only in message.kept
+    assert second.session.map.layer.n_excluded == 1
+
+
+def test_nothing_selected_is_told(opened) -> None:
+    panels = opened()
+    panels.controller.tag_again()
+    assert "no tag" in panels.controller.state.message.text
+    panels.controller.set_label("a")
+    assert "Select the items" in panels.controller.state.message.text
+
+
+def test_without_a_project_it_says_what_to_do(make_napari_viewer, qtbot) -> None:
+    viewer = make_napari_viewer()
+    panels = AllPanels(viewer)
+    qtbot.addWidget(panels)
+    assert not panels.curate.empty.isHidden()
+    assert panels.curate.body.isHidden()
+    close_session(viewer)
