@@ -43,7 +43,7 @@ def opened(folder, make_napari_viewer, qtbot):
         viewer = make_napari_viewer()
         viewers.append(viewer)
         panels = AllPanels(viewer)
-        qtbot.addWidget(panels)
+        viewer.window.add_dock_widget(panels, name="All panels", area="right")
         panels.controller.open_path(folder)
         qtbot.waitUntil(
             lambda: panels.controller.state.projection is not None, timeout=30_000
@@ -83,9 +83,27 @@ def test_exclusion_lasts_and_is_undone_later(opened, folder, qtbot) -> None:
     # The window's own undo is kept as well.
     again.controller.undo()
     settled(qtbot, again, lambda d: len(d.done) == 2)
-    with Project.open(folder, mode="r") as project:
-        with Decisions.open(project, mode="r") as decisions:
-            assert not decisions.excluded().any()
+    with (
+        Project.open(folder, mode="r") as project,
+        Decisions.open(project, mode="r") as decisions,
+    ):
+        assert not decisions.excluded().any()
+
+
+def test_quick_decisions_one_after_the_other_agree(opened, qtbot) -> None:
+    """No answer to an earlier decision takes a later exclusion back."""
+    panels = opened()
+    controller = panels.controller
+    for i in range(12):
+        controller.select([i])
+        controller.tag_items(f"tag {i % 3}")
+        controller.exclude_selected()
+    settled(qtbot, panels, lambda d: len(d.done) >= 24)
+    qtbot.waitUntil(lambda: controller._awaited == 0, timeout=30_000)
+    labels = [step.label for step in controller.state.decisions.done]
+    assert len(labels) == 24
+    assert not [text for text in labels if text.startswith("Restore")]
+    assert panels.session.map.layer.n_excluded == 12
 
 
 def test_what_was_decided_just_before_the_end_is_kept(opened, folder) -> None:
@@ -95,10 +113,12 @@ def test_what_was_decided_just_before_the_end_is_kept(opened, folder) -> None:
     panels.controller.select([2])
     panels.controller.tag_items("late")
     close_session(panels.session.viewer)
-    with Project.open(folder, mode="r") as project:
-        with Decisions.open(project, mode="a") as decisions:
-            assert np.flatnonzero(decisions.excluded()).tolist() == [1]
-            assert np.flatnonzero(decisions.tagged("late")).tolist() == [2]
+    with (
+        Project.open(folder, mode="r") as project,
+        Decisions.open(project, mode="a") as decisions,
+    ):
+        assert np.flatnonzero(decisions.excluded()).tolist() == [1]
+        assert np.flatnonzero(decisions.tagged("late")).tolist() == [2]
 
 
 def test_tags_by_panel_and_by_key(opened, qtbot) -> None:
@@ -136,7 +156,7 @@ def test_tags_by_panel_and_by_key(opened, qtbot) -> None:
 def test_number_keys_tag_the_pictures_of_the_gallery(opened, qtbot) -> None:
     panels = opened()
     gallery = GalleryPanel(panels.session.viewer)
-    qtbot.addWidget(gallery)
+    panels.session.viewer.window.add_dock_widget(gallery, name="Gallery")
     panels.controller.new_tag("good")
     settled(qtbot, panels, lambda d: len(d.tags) == 1)
     gallery.model.show(gallery.model.link, np.arange(N)[::-1])
@@ -160,10 +180,12 @@ def test_labels_and_notes_of_the_selected(opened, folder, qtbot) -> None:
     panels.controller.select([6])
     curate.reset_label.click()
     settled(qtbot, panels, lambda d: len(d.done) == 3)
-    with Project.open(folder, mode="r") as project:
-        with Decisions.open(project, mode="r") as decisions:
-            assert decisions.labels_of([4, 6]) == ["c", None]
-            assert decisions.notes_of([4, 6]) == ["looked at twice"] * 2
+    with (
+        Project.open(folder, mode="r") as project,
+        Decisions.open(project, mode="r") as decisions,
+    ):
+        assert decisions.labels_of([4, 6]) == ["c", None]
+        assert decisions.notes_of([4, 6]) == ["looked at twice"] * 2
 
 
 def test_a_second_window_only_looks_and_says_why(opened, qtbot) -> None:

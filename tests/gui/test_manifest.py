@@ -56,6 +56,7 @@ def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
         "Project",
         "Compute",
         "Explore",
+        "Curate",
         "Gallery",
         "Image",
         "Objects",
@@ -108,11 +109,11 @@ def plugin_viewer(make_napari_viewer, tmp_path, monkeypatch):
 
 @pytest.mark.gui
 def test_panels_open_from_the_plugin_menu(plugin_viewer) -> None:
-    for name in ("Project", "Compute", "Explore", "All panels"):
+    for name in ("Project", "Compute", "Explore", "Curate", "All panels"):
         _, widget = plugin_viewer.window.add_plugin_dock_widget("napari-embed", name)
         assert isinstance(widget, QWidget)
     QApplication.processEvents()
-    assert len(plugin_viewer.window.dock_widgets) == 4
+    assert len(plugin_viewer.window.dock_widgets) == 5
 
 
 @pytest.mark.gui
@@ -133,10 +134,12 @@ def test_commands_act_on_the_current_viewer(plugin_viewer, monkeypatch) -> None:
         "density", "front_only", "marker_per_class",
         "exclude_selected", "fit_selection", "hide_selected", "include_all",
         "invert_selection", "isolate_selected", "next_page", "previous_page", "redo",
-        "show_all", "undo",
+        "redo_decision", "show_all", "undo", "undo_decision",
     ):  # fmt: skip
         getattr(commands, name)()
     assert controller.state.message is None
+    commands.tag_again()
+    assert "no tag" in controller.state.message.text
 
 
 @pytest.mark.gui

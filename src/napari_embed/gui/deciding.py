@@ -25,7 +25,7 @@ __all__ = ["Deciding", "OpenDecisions"]
 logger = logging.getLogger(__name__)
 
 OpenDecisions = Callable[[Any], Decisions]
-"""``open_decisions(project)`` returns its decisions, writable where that is possible."""
+"""``open_decisions(project)`` returns its decisions, writable where possible."""
 
 MOST_STEPS = 100
 Work = Callable[[Decisions], object]
@@ -78,6 +78,7 @@ class Deciding:
         self._decisions: Decisions | None = None
         # What is not written yet, and all decisions that are not closed yet.
         self._pending: dict[int, Work] = {}
+        self._awaited = 0  # answers that have not arrived
         self._last_tag = ""
 
     def _start_deciding(self) -> None:
@@ -160,6 +161,7 @@ class Deciding:
             return
         number, pending = next(self._numbers), self._pending
         pending[number] = work
+        self._awaited += 1
 
         def act() -> tuple[DecisionsView, NDArray[np.bool_]]:
             pending.pop(number)(decisions)
@@ -167,18 +169,21 @@ class Deciding:
 
         def done(found: tuple[DecisionsView, NDArray[np.bool_]]) -> None:
             if self._decisions is decisions:
+                self._awaited -= 1
                 self._decided(*found)
 
-        self._background.run(f"decide {number}", act, done, self._not_decided)
+        def failed(error: Exception) -> None:
+            if self._decisions is decisions:
+                self._awaited -= 1
+            self.fail(error, kept="Nothing was changed.")
+
+        self._background.run(f"decide {number}", act, done, failed)
 
     def _decided(self, view: DecisionsView, excluded: NDArray[np.bool_]) -> None:
         self.update(decisions=view)
         # With more on its way the canvas is ahead of what was just read.
-        if not self._pending and not np.array_equal(self._map.excluded(), excluded):
+        if not self._awaited and not np.array_equal(self._map.excluded(), excluded):
             self._map.set_excluded(excluded)
-
-    def _not_decided(self, error: Exception) -> None:
-        self.fail(error, kept="Nothing was changed.")
 
     def _follow_excluded(self) -> None:
         """Keep what the user has excluded or taken back on the canvas."""
@@ -200,14 +205,19 @@ class Deciding:
 
     def new_tag(self, name: str) -> None:
         """Make a tag; the first nine get the number keys 1 to 9."""
-        tags = self.state.decisions.tags if self.state.decisions else ()
-        used = {tag.shortcut for tag in tags}
-        known = {tag.name for tag in tags}
-        free = next((key for key in range(1, 10) if key not in used), None)
         name = name.strip()
-        if name and name not in known:
+
+        def make(decisions: Decisions) -> None:
+            tags = decisions.tags()
+            used = {tag.shortcut for tag in tags}
+            free = next((key for key in range(1, 10) if key not in used), None)
+            if name not in {tag.name for tag in tags}:
+                with decisions.step(f'New tag "{name}"'):
+                    decisions.define_tag(name, shortcut=free)
+
+        if name:
             self._last_tag = name
-            self.decide(lambda d: d.define_tag(name, shortcut=free))
+            self.decide(make)
 
     def change_tag(self, name: str, **changes: Any) -> None:
         """Give a tag another ``new_name``, ``color`` or ``shortcut``."""

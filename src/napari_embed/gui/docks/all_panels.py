@@ -29,7 +29,7 @@ ROOMY_PX = (1600, 900)
 
 
 class AllPanels(QWidget):
-    """Project, Compute, Explore and Curate as tabs; turns to the one that comes next."""
+    """Project, Compute, Explore, Curate as tabs; turns to the one that comes next."""
 
     def __init__(self, napari_viewer: Any = None) -> None:
         super().__init__()

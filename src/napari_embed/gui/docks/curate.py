@@ -146,7 +146,7 @@ class CuratePanel(Panel):
         )
         line = self.label.lineEdit()
         assert line is not None
-        line.setPlaceholderText("Right label of the selected")
+        line.setPlaceholderText("Right label")
         line.returnPressed.connect(self._set_label)
         self.set_label = button("Set", self._set_label, tip="Correct their label")
         self.reset_label = button(
@@ -186,9 +186,7 @@ class CuratePanel(Panel):
         self.steps = QListWidget()
         self.steps.setAccessibleName("Decisions, newest first")
         self.steps.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)
-        self.steps.setHorizontalScrollBarPolicy(
-            Qt.ScrollBarPolicy.ScrollBarAlwaysOff
-        )
+        self.steps.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.steps.setTextElideMode(Qt.TextElideMode.ElideRight)
         card.body.addWidget(self.steps)
         self.undo = button("Undo", self.controller.undo_decision)
@@ -263,9 +261,7 @@ class CuratePanel(Panel):
         self.body.setVisible(new.project is not None)
         view = new.decisions or DecisionsView()
         if new.decisions != old.decisions or new.project != old.project:
-            self.read_only.setText(
-                f"Decisions can be looked at only. {view.read_only}"
-            )
+            self.read_only.setText(f"Decisions can be looked at only. {view.read_only}")
             self.read_only.setVisible(bool(view.read_only))
             self._show_tags(view.tags)
             self._show_labels(view.labels)
