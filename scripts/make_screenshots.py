@@ -341,6 +341,24 @@ def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
     scene.wait(2.0)
 
 
+def curate(scene: Scene) -> None:
+    """Tag what a lasso holds, correct a label; show what was decided."""
+    controller = scene.controller
+    scene.panels.turn_to("curate")
+    for name in ("wrong label", "blurred", "for the catalogue"):
+        controller.new_tag(name)
+    scene.lasso("Bag")
+    controller.tag_items("for the catalogue")
+    scene.lasso("Shirt")
+    controller.tag_items("wrong label")
+    controller.set_label("T-shirt/top")
+    scene.lasso("Trouser")
+    scene.need(lambda: len(controller.state.decisions.done) == 6)
+    scene.picture("curate.png", settle_s=1.5)
+    controller.clear_selection()
+    scene.panels.turn_to("explore")
+
+
 def make(out: Path) -> None:
     """Make all pictures."""
     scene = Scene(out, theme="dark", size=SMALL)
@@ -360,7 +378,8 @@ def make(out: Path) -> None:
     scene.lasso("Ankle boot")
     scene.controller.set_tool("lasso")
     scene.picture("napari-embed.png", settle_s=1.5)
-    scene.controller.clear_selection()
+    scene.controller.set_tool("pan")
+    curate(scene)
     scene.controller.set_tool("pan")
     scene.dress("light", LARGE)
     scene.panels.turn_to("explore")
