@@ -654,3 +654,22 @@ def test_the_decoding_thread_ends_with_the_loop(tmp_path: Path, images: Path) ->
         assert first.ids == range(64)
         pieces.close()  # type: ignore[attr-defined]
         assert not [t for t in threading.enumerate() if t.name == "napari-embed-decode"]
+
+
+def test_vectors_that_stay_on_the_disk_give_the_same(
+    gappy: Project, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = gappy.embeddings_names()[0]
+    kept, ids = layout.valid_vectors(gappy, name, JobControl())
+    monkeypatch.setattr(layout, "MOST_BYTES_IN_MEMORY", 0)
+    on_disk, same_ids = layout.valid_vectors(gappy, name, JobControl())
+    assert isinstance(on_disk, layout.RowsOnDisk)
+    np.testing.assert_array_equal(ids, same_ids)
+    assert 0 < len(ids) < gappy.n_items
+    n = len(ids)
+    for rows in (slice(0, n), slice(3, 4), slice(n - 5, n + 9), slice(n, n), slice(2)):
+        np.testing.assert_array_equal(on_disk[rows], np.asarray(kept)[rows])
+    for params in (ProjectionParams(method="pca"), ProjectionParams(max_iter=30)):
+        result = pipeline.run_projection(gappy, params, JobControl())
+        assert result.computed
+        assert result.n_failed == gappy.n_items - n

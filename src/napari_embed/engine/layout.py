@@ -23,7 +23,9 @@ from napari_embed.project import Project
 if TYPE_CHECKING:
     from napari_embed.arrays import Affinities
     from napari_embed.engine.checkpoint import Checkpoint
+    from napari_embed.project.stages import StoredRows
     from napari_embed.tsne.optimizer import IterationReport, OptimizerState
+    from napari_embed.tsne.vectors import VectorsLike
 
 __all__ = [
     "NEIGHBORS_PER_PERPLEXITY",
@@ -35,6 +37,7 @@ __all__ = [
 
 FEWEST_ITEMS = 4
 NEIGHBORS_PER_PERPLEXITY = 3
+MOST_BYTES_IN_MEMORY = 1 << 30
 
 Publish = Callable[[int, float, "NDArray[np.float32] | None"], None]
 """``publish(iteration, kl_divergence, positions)``: KL may be NaN, positions (over all
@@ -43,8 +46,10 @@ items, NaN where there is none) may be None."""
 
 def valid_vectors(
     project: Project, name: str, control: JobControl
-) -> tuple[NDArray[np.float32], NDArray[np.int64]]:
-    """Return the finite vectors (m, d) and their item ids (m,).
+) -> tuple[VectorsLike, NDArray[np.int64]]:
+    """Return the finite vectors (m, d) float32 and their item ids (m,).
+
+    More than 1 GiB of them are left on the disk and read by slices.
 
     Raises
     ------
@@ -52,11 +57,15 @@ def valid_vectors(
         If there are too few for a map.
     """
     stored = project.embeddings(name)
-    vectors = np.empty(stored.shape, np.float32)
+    small = 4 * math.prod(stored.shape) <= MOST_BYTES_IN_MEMORY
+    vectors = np.empty(stored.shape if small else (0,), np.float32)
+    valid = np.empty(len(stored), bool)
     for first, block in stored.blocks():
-        vectors[first : first + len(block)] = block
-        control.progress("reading", first + len(block), len(stored), unit="rows")
-    valid = np.isfinite(vectors).all(axis=1)
+        rows = slice(first, first + len(block))
+        valid[rows] = np.isfinite(block).all(axis=1)
+        if small:
+            vectors[rows] = block
+        control.progress("reading", rows.stop, len(stored), unit="rows")
     ids = np.flatnonzero(valid)
     if ids.size < FEWEST_ITEMS:
         raise InputError(
@@ -64,7 +73,39 @@ def valid_vectors(
             f"{ids.size} of {len(stored)}. Make a project of more images; "
             "`napari-embed status` says why any could not be read."
         )
+    if not small:
+        return RowsOnDisk(stored, ids), ids
     return (vectors if ids.size == len(stored) else vectors[valid]), ids
+
+
+class RowsOnDisk:
+    """Some rows of stored vectors, in rising order, as an array read by slices.
+
+    Parameters
+    ----------
+    stored
+        The vectors on disk.
+    ids
+        Which of them, rising.
+    """
+
+    def __init__(self, stored: StoredRows, ids: NDArray[np.int64]) -> None:
+        self._stored, self._ids = stored, ids
+        self.shape = (int(ids.size), *stored.shape[1:])
+        # Whole chunks at a time: none is then decoded twice.
+        self.chunks = (stored.chunk_rows, *stored.shape[1:])
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, rows: slice) -> NDArray[np.float32]:
+        """Return rows as float32."""
+        ids = self._ids[rows]
+        if not ids.size:
+            return np.empty((0, *self.shape[1:]), np.float32)
+        # Few rows are missing: reading through them is quicker than picking.
+        block = self._stored[int(ids[0]) : int(ids[-1]) + 1]
+        return block if len(block) == ids.size else block[ids - ids[0]]
 
 
 def over_all_items(
@@ -141,14 +182,15 @@ class _Places:
 
 
 def _pca(
-    vectors: NDArray[np.float32], params: ProjectionParams, control: JobControl
+    vectors: VectorsLike, params: ProjectionParams, control: JobControl
 ) -> Projection:
     from napari_embed.tsne import pca_projection
 
     control.progress("PCA", 0, 1, unit="maps")
     found: Projection = pca_projection(
-        vectors, n_components=params.n_components, random_state=params.random_state
-    )
+        vectors, n_components=params.n_components, random_state=params.random_state,
+        progress=control.reporter("PCA", unit="rows"),
+    )  # fmt: skip
     control.progress("PCA", 1, 1, unit="maps")
     return found
 
@@ -168,7 +210,7 @@ class _Tsne:
         self._publish, self._checkpoint = publish, checkpoint
         self._moving = False
 
-    def lay_out(self, vectors: NDArray[np.float32], graph: NeighborGraph) -> Projection:
+    def lay_out(self, vectors: VectorsLike, graph: NeighborGraph) -> Projection:
         """Return the map of the valid items."""
         joint = self._affinities(graph)
         state = self._checkpoint.load()
@@ -206,7 +248,7 @@ class _Tsne:
     def _optimize(
         self,
         joint: Affinities,
-        vectors: NDArray[np.float32],
+        vectors: VectorsLike,
         state: OptimizerState | None,
     ) -> Projection:
         from napari_embed.tsne.optimizer import optimize
@@ -225,14 +267,14 @@ class _Tsne:
             callback=self._follow, checkpoint=state,
         )  # fmt: skip
 
-    def _start(self, vectors: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _start(self, vectors: VectorsLike) -> NDArray[np.float32]:
         from napari_embed.tsne import initial_positions
         from napari_embed.tsne.presets import start_of
 
         how = start_of(self._params)
         found: NDArray[np.float32] = initial_positions(
             vectors if how["init"] == "pca" else None,
-            len(vectors),
+            self._places.ids.size,
             n_components=self._params.n_components,
             random_state=self._params.random_state,
             **how,

@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from napari_embed.arrays import NeighborGraph, Projection
 from napari_embed.engine.checkpoint import Checkpoint
@@ -53,6 +52,7 @@ if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
     from napari_embed.project import StageInfo
     from napari_embed.sources import SourceSpec
+    from napari_embed.tsne.vectors import VectorsLike
 
 __all__ = [
     "Publish",
@@ -249,7 +249,7 @@ def run_neighbors(
     if params.metric == "auto":
         cosine = source.info.get("metric") == "cosine"
         settings = replace(params, metric="cosine" if cosine else "euclidean")
-    graph = _search(vectors, settings, min(wanted, ids.size - 1), control)
+    graph = _search(vectors, ids.size, settings, min(wanted, ids.size - 1), control)
     info = {"k": graph.k, "k_wanted": wanted, "n_valid": int(ids.size)}
     project.write_neighbors(
         name,
@@ -272,12 +272,12 @@ def run_neighbors(
 
 
 def _search(
-    vectors: NDArray[np.float32], params: NeighborParams, k: int, control: JobControl
+    vectors: VectorsLike, n: int, params: NeighborParams, k: int, control: JobControl
 ) -> NeighborGraph:
     """Find ``k`` neighbors of every vector."""
     from napari_embed.tsne import neighbor_graph
 
-    control.progress("neighbors", 0, len(vectors), unit="steps")
+    control.progress("neighbors", 0, n, unit="steps")
     graph: NeighborGraph = neighbor_graph(
         vectors,
         n_neighbors=k,
