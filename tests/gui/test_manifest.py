@@ -56,6 +56,7 @@ def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
         "Project",
         "Compute",
         "Explore",
+        "Find",
         "Curate",
         "Gallery",
         "Image",
@@ -109,11 +110,11 @@ def plugin_viewer(make_napari_viewer, tmp_path, monkeypatch):
 
 @pytest.mark.gui
 def test_panels_open_from_the_plugin_menu(plugin_viewer) -> None:
-    for name in ("Project", "Compute", "Explore", "Curate", "All panels"):
+    for name in ("Project", "Compute", "Explore", "Find", "Curate", "All panels"):
         _, widget = plugin_viewer.window.add_plugin_dock_widget("napari-embed", name)
         assert isinstance(widget, QWidget)
     QApplication.processEvents()
-    assert len(plugin_viewer.window.dock_widgets) == 5
+    assert len(plugin_viewer.window.dock_widgets) == 6
 
 
 @pytest.mark.gui
@@ -138,6 +139,8 @@ def test_commands_act_on_the_current_viewer(plugin_viewer, monkeypatch) -> None:
     ):  # fmt: skip
         getattr(commands, name)()
     assert controller.state.message is None
+    commands.find_alike()
+    assert "Select what" in controller.state.message.text
     commands.tag_again()
     assert "no tag" in controller.state.message.text
 

@@ -211,6 +211,10 @@ class Choosing:
         self.update(hidden_classes=classes)
         self._push_visible()
 
+    def excluded(self) -> NDArray[np.bool_]:
+        """Return the mask of excluded items, empty without a map."""
+        return self._map.excluded()
+
     # --- exclusion ---------------------------------------------------------------
 
     def exclude_selected(self) -> None:

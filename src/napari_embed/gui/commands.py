@@ -17,13 +17,13 @@ from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.session import ViewerSession, session_for
 
 __all__ = [
-    "clear_selection", "compute_cancel", "compute_pause", "compute_run_all",
-    "density", "exclude_selected", "fit_selection", "front_only", "hide_selected",
-    "include_all", "invert_selection", "isolate_selected", "keys",
-    "marker_per_class", "next_page", "open_all", "open_folder", "open_gallery",
-    "open_objects", "open_project", "open_sample", "other_dimensions",
-    "previous_page", "redo", "redo_decision", "show_all", "tag_again",
-    "toggle_hover", "tool_box", "tool_lasso", "tool_pan", "undo", "undo_decision",
+    "clear_selection", "compute_cancel", "compute_pause", "compute_run_all", "density",
+    "exclude_selected", "find_alike", "fit_selection", "front_only", "hide_selected",
+    "include_all", "invert_selection", "isolate_selected", "keys", "marker_per_class",
+    "next_page", "open_all", "open_find", "open_folder", "open_gallery", "open_objects",
+    "open_project", "open_sample", "other_dimensions", "previous_page", "redo",
+    "redo_decision", "show_all", "tag_again", "toggle_hover", "tool_box", "tool_lasso",
+    "tool_pan", "undo", "undo_decision",
 ]  # fmt: skip
 
 
@@ -166,6 +166,16 @@ def exclude_selected() -> None:
 def include_all() -> None:
     """Take excluded items back in."""
     _session().controller.include_all()
+
+
+def find_alike() -> None:
+    """Look for the items most like the selected ones."""
+    _session().searches.alike()
+
+
+def open_find() -> None:
+    """Open the panel of searches and problems."""
+    _panels("find").find.text.setFocus()
 
 
 def tag_again() -> None:

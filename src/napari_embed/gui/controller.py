@@ -69,6 +69,7 @@ class Controller(Choosing, Deciding, Showing):
     state_changed = Signal(object, object)  # new, old
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
     selection_changed = Signal()
+    alike_wanted = Signal()  # look for what is like the selection
     # "compute" or "explore": what comes next; "curate", "keys", "gallery", "image",
     # "objects"
     panel_wanted = Signal(str)
@@ -122,6 +123,11 @@ class Controller(Choosing, Deciding, Showing):
         """Show what went wrong."""
         logger.info("Shown to the user: %s", error)
         self.tell(Message(_cause(error), kept=kept, level="error"))
+
+    @property
+    def open_one(self) -> Any | None:
+        """The open project, for readers on other threads."""
+        return self._project
 
     @property
     def snapshot(self) -> Snapshot | None:
@@ -328,13 +334,18 @@ class Controller(Choosing, Deciding, Showing):
         self._background.run("refresh", work, done, self.fail)
 
     def read(
-        self, topic: str, work: Callable[[Any], Any], done: Callable[[Any], None]
+        self,
+        topic: str,
+        work: Callable[[Any], Any],
+        done: Callable[[Any], None],
+        *,
+        failed: Callable[[Exception], None] | None = None,
     ) -> None:
         """Run ``work(project)`` on the reading thread; the newest of a topic wins."""
         project = self._project
         if project is not None:
             self._background.run(
-                f"read {topic}", lambda: work(project), done, self.fail
+                f"read {topic}", lambda: work(project), done, failed or self.fail
             )
 
     # --- end ---------------------------------------------------------------------

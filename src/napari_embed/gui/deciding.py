@@ -150,6 +150,11 @@ class Deciding:
     # --- one decision ------------------------------------------------------------
 
     @property
+    def decisions(self) -> Decisions | None:
+        """What is decided in the open project; safe to read on other threads."""
+        return self._decisions
+
+    @property
     def can_decide(self) -> bool:
         """Whether decisions are kept in the project."""
         return self._decisions is not None and self._decisions.writable

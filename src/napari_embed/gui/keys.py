@@ -37,6 +37,9 @@ KEYS: tuple[KeyAction, ...] = (
         lambda c: c.exclude_selected(),
         shown="X, Delete",
     ),
+    KeyAction(
+        "K", "Find what is most like the selected", lambda c: c.alike_wanted.emit()
+    ),
     KeyAction("T", "Tag the selected items as last time", lambda c: c.tag_again()),
     KeyAction(
         "Control-Z", "Undo: select, hide, exclude", lambda c: c.undo(), shown="Ctrl+Z"

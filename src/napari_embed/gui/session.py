@@ -19,6 +19,7 @@ from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
 from napari_embed.gui.gallery.hover import HoverPreview
 from napari_embed.gui.keys import bind_keys
+from napari_embed.gui.searches import Searches
 from napari_embed.gui.state import ViewState
 from napari_embed.project import Project
 
@@ -70,6 +71,8 @@ class ViewerSession(QObject):
             open_decisions=_open_decisions,
             post=self._mailbox.post,
         )
+        self.searches = Searches(self.controller, _search_engine, self._mailbox.post)
+        self.controller.alike_wanted.connect(self.searches.alike)
         self.map.on_tool = self.controller.tool_changed
         self.map.link_changed.connect(self._follow_link)
         self.map.layer_added.connect(self._layer_added)
@@ -172,6 +175,7 @@ class ViewerSession(QObject):
         if self._hover is not None:
             self._hover.close()
             self._hover = None
+        self.searches.close()
         self.controller.close()
         self.viewer.events.theme.disconnect(self._theme)
 
@@ -180,6 +184,10 @@ def _start_engine() -> EngineClient:
     client = EngineClient()
     client.start()
     return client
+
+
+def _search_engine() -> EngineClient:
+    return EngineClient()
 
 
 def _load_what_layers_need() -> None:

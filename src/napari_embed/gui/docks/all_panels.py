@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.curate import CuratePanel
 from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.find import FindPanel
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
 from napari_embed.gui.docks.panel import PANEL_WIDTH_PX
@@ -29,7 +30,7 @@ ROOMY_PX = (1600, 900)
 
 
 class AllPanels(QWidget):
-    """Project, Compute, Explore, Curate as tabs; turns to the one that comes next."""
+    """The five panels as tabs; turns to the one that comes next."""
 
     def __init__(self, napari_viewer: Any = None) -> None:
         super().__init__()
@@ -39,6 +40,7 @@ class AllPanels(QWidget):
         self.project = ProjectPanel(viewer)
         self.compute = ComputePanel(viewer)
         self.explore = ExplorePanel(viewer)
+        self.find = FindPanel(viewer)
         self.curate = CuratePanel(viewer)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
@@ -61,6 +63,7 @@ class AllPanels(QWidget):
             "project": self.project,
             "compute": self.compute,
             "explore": self.explore,
+            "find": self.find,
             "curate": self.curate,
         }
 
