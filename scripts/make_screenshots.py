@@ -342,7 +342,9 @@ def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
 
 
 def curate(scene: Scene) -> None:
-    """Tag what a lasso holds, correct a label; show what was decided."""
+    """Tag what a lasso holds, correct a label, look for wrong ones."""
+    from napari_embed.gui.searches import PROBLEMS
+
     controller = scene.controller
     scene.panels.turn_to("curate")
     for name in ("wrong label", "blurred", "for the catalogue"):
@@ -355,6 +357,13 @@ def curate(scene: Scene) -> None:
     scene.lasso("Trouser")
     scene.need(lambda: len(controller.state.decisions.done) == 6)
     scene.picture("curate.png", settle_s=1.5)
+    controller.clear_selection()
+    scene.panels.turn_to("find")
+    kinds = [problem.kind for problem in PROBLEMS]
+    scene.panels.find.problem.setCurrentIndex(kinds.index("mislabels"))
+    scene.panels.find.run.click()
+    scene.need(lambda: scene.panels.session.searches.found is not None)
+    scene.picture("find.png", settle_s=1.5)
     controller.clear_selection()
     scene.panels.turn_to("explore")
 

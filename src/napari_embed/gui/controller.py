@@ -358,12 +358,14 @@ class Controller(Choosing, Deciding, Showing):
         self.compute.close()
         self._background.close()
         self._close_decisions()
-        self._map.close()
-        for project in (self._project, *self._leaving):
-            if project is not None:
-                project.close()
-        self._project = None
-        self._leaving.clear()
+        try:
+            self._map.close()
+        finally:
+            for project in (self._project, *self._leaving):
+                if project is not None:
+                    project.close()
+            self._project = None
+            self._leaving.clear()
 
 
 def _ignore(_: object) -> None:

@@ -170,13 +170,13 @@ class ViewerSession(QObject):
         if not self._mailbox.open:
             return
         self._mailbox.open = False
-        self._timer.stop()
         self._unwatch()
+        self.searches.close()
+        self.controller.close()
+        self._timer.stop()
         if self._hover is not None:
             self._hover.close()
             self._hover = None
-        self.searches.close()
-        self.controller.close()
         self.viewer.events.theme.disconnect(self._theme)
 
 
@@ -215,7 +215,12 @@ def _when_window_goes(viewer: Any, act: Callable[[], None]) -> Callable[[], None
     application = QCoreApplication.instance()
 
     def go(*_: Any) -> None:
-        act()
+        try:
+            act()
+        except RuntimeError:
+            # When the program ends Qt may have deleted its own objects already; what
+            # must not be lost is closed before anything of Qt's is touched.
+            logger.debug("Qt's objects were gone already", exc_info=True)
 
     watched = [] if window is None else [window.destroyed]
     watched += [] if application is None else [application.aboutToQuit]
