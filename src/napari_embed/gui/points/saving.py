@@ -132,6 +132,8 @@ def read_points(path: str | Path) -> EmbeddingPoints:
     path = Path(path)
     try:
         table = pq.ParquetFile(path).read()
+        # A damaged code of a category would otherwise be met somewhere later.
+        table.validate(full=True)
     except FileNotFoundError:
         raise InputError(f"There is no file {path}.") from None
     except (pa.ArrowException, OSError) as error:
