@@ -47,6 +47,8 @@ class AllPanels(QWidget):
         bar = self.tabs.tabBar()
         if bar is not None:
             bar.setDrawBase(False)
+            # All five names fit; arrows would hide the last one.
+            bar.setUsesScrollButtons(False)
         for name, panel in self._panels().items():
             self.tabs.addTab(panel, name.capitalize())
         layout = QVBoxLayout(self)
