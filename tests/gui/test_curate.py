@@ -205,6 +205,20 @@ def test_a_second_window_only_looks_and_says_why(opened, qtbot) -> None:
     assert second.session.map.layer.n_excluded == 1
 
 
+def test_the_same_project_opened_again_can_still_be_decided_on(
+    opened, folder, qtbot
+) -> None:
+    panels = opened()
+    controller = panels.controller
+    before = controller.decisions
+    controller.open_path(folder)
+    qtbot.waitUntil(
+        lambda: controller.decisions is not None and controller.decisions is not before,
+        timeout=30_000,
+    )
+    assert controller.can_decide
+
+
 def test_nothing_selected_is_told(opened) -> None:
     panels = opened()
     panels.controller.tag_again()

@@ -204,22 +204,16 @@ class Controller(Choosing, Deciding, Showing):
             return
         self.update(busy=f"Opening {Path(path).name}", message=None, opening=None)
 
-        def work() -> tuple[Any, Snapshot, Any]:
+        def work() -> tuple[Any, Snapshot]:
             project = self._open(Path(path))
-            return project, read_snapshot(project), self._decisions_of(project)
-
-        def drop(result: tuple[Any, Snapshot, Any]) -> None:
-            project, _snapshot, (decisions, _found) = result
-            if decisions is not None:
-                decisions.close()
-            project.close()
+            return project, read_snapshot(project)
 
         self._background.run(
             "open",
             work,
             lambda result: self._opened(*result, projection=projection, told=told),
             self._not_opened,
-            dropped=drop,
+            dropped=lambda result: result[0].close(),
         )
 
     def cancel_opening(self) -> None:
@@ -237,7 +231,6 @@ class Controller(Choosing, Deciding, Showing):
         self,
         project: Any,
         snapshot: Snapshot,
-        decided: Any,
         *,
         projection: str | None,
         told: Message | None = None,
@@ -258,7 +251,8 @@ class Controller(Choosing, Deciding, Showing):
             opening=None,
             message=None,
         )
-        self._adopt_decisions(*decided)
+        # Behind the release of the former ones: the same project may be opened again.
+        self._reopen_decisions()
         self._color_by_default()
         if told is not None:
             self.tell(told)
