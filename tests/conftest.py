@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import logging
 import os
+import random
 from pathlib import Path
 
 import numpy as np
@@ -74,11 +77,33 @@ def fashion10k(shared_data: Path) -> tuple[np.ndarray, np.ndarray]:
         return data["images"], data["labels"]
 
 
+@functools.cache
+def _seed_of_the_sources() -> int:
+    """Return a number that each version of the package has for itself.
+
+    So every change meets fresh random inputs, and a run of the same version repeats.
+    """
+    digest = hashlib.sha256()
+    for path in sorted((REPOSITORY / "src").rglob("*.py")):
+        digest.update(path.read_bytes())
+    return int.from_bytes(digest.digest()[:4], "big")
+
+
 @pytest.fixture
-def rng() -> np.random.Generator:
-    """Return a generator with a fresh seed that is printed when a test fails."""
-    seed = int(
-        os.environ.get("NAPARI_EMBED_SEED", np.random.SeedSequence().entropy % 2**32)
-    )
+def seed() -> int:
+    """Return the seed of all random inputs; NAPARI_EMBED_SEED sets another one."""
+    seed = int(os.environ.get("NAPARI_EMBED_SEED", _seed_of_the_sources()))
     print(f"NAPARI_EMBED_SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def rng(seed: int) -> np.random.Generator:
+    """Return random numbers whose seed is printed when a test fails."""
     return np.random.default_rng(seed)
+
+
+@pytest.fixture
+def chance(seed: int) -> random.Random:
+    """Return random moments, the same again with the same seed."""
+    return random.Random(seed)

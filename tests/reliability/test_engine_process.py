@@ -86,10 +86,7 @@ def test_an_engine_killed_while_idle_is_not_noticed_by_the_next_job(
         assert engine.submit("count", n=2).wait(30)["counted"] == 2
 
 
-def test_cancel_at_random_moments(engine: EngineClient) -> None:
-    seed = random.SystemRandom().randrange(2**32)
-    print(f"seed {seed}")
-    chance = random.Random(seed)
+def test_cancel_at_random_moments(engine: EngineClient, chance: random.Random) -> None:
     for _ in range(10):
         job = engine.submit("count", n=100_000, step_s=0.001)
         time.sleep(chance.uniform(0, 0.3))

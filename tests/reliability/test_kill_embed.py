@@ -87,12 +87,9 @@ def kill_in_the_middle(
         assert not [p for p in engine if p.is_running() and p.status() != "zombie"]
 
 
-def test_killed_embed_resumes_to_the_same_bytes(tmp_path: Path) -> None:
-    seed = int(
-        os.environ.get("NAPARI_EMBED_SEED", random.SystemRandom().randrange(2**32))
-    )
-    print(f"NAPARI_EMBED_SEED={seed}")
-    chance = random.Random(seed)
+def test_killed_embed_resumes_to_the_same_bytes(
+    tmp_path: Path, seed: int, chance: random.Random
+) -> None:
     pixels = np.random.default_rng(seed).integers(
         0, 256, (N, 12, 12, 3), dtype=np.uint8
     )

@@ -37,16 +37,6 @@ ONE_THREAD = os.environ | {"NAPARI_EMBED_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 
 @pytest.fixture
-def chance() -> random.Random:
-    """Random moments, the same again with the same seed."""
-    seed = int(
-        os.environ.get("NAPARI_EMBED_SEED", random.SystemRandom().randrange(2**32))
-    )
-    print(f"NAPARI_EMBED_SEED={seed}")
-    return random.Random(seed)
-
-
-@pytest.fixture
 def path(tmp_path: Path, chance: random.Random) -> Path:
     """A project of vectors, embedded."""
     rng = np.random.default_rng(chance.randrange(2**32))

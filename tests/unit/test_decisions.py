@@ -330,10 +330,9 @@ def test_ten_thousand_random_operations_replay_exactly(project, rng, monkeypatch
     d.close()
 
 
-def test_a_kill_leaves_whole_steps(path, project):
+def test_a_kill_leaves_whole_steps(path, project, seed):
     """The state after a kill is that of the steps that were told, or one more."""
-    seed, steps = np.random.SeedSequence().entropy % 2**32, 400
-    print(f"seed {seed}")
+    steps = 400
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import test_decisions as t;"
         "t.run_random_steps(sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))"
