@@ -12,6 +12,7 @@ from PIL import Image
 
 from napari_embed.curation.decisions import Decisions, SavedSelection, Tag
 from napari_embed.curation.decisions import log as log_module
+from napari_embed.curation.decisions import saved as saved_module
 from napari_embed.curation.decisions.idset import checked_ids, pack_ids, unpack_ids
 from napari_embed.errors import (
     InputError,
@@ -328,6 +329,20 @@ def test_ten_thousand_random_operations_replay_exactly(project, rng, monkeypatch
     assert back[-1] == before
     assert back[-len(seen) :][::-1] == seen
     d.close()
+
+
+def test_saving_the_same_again_is_no_step(decisions, monkeypatch):
+    """Also at another time: undo would seem to do nothing."""
+    decisions.save_view("v", {"page": 1})
+    decisions.save_selection("s", [3, 1])
+    steps, moment = decisions.history(), decisions.views()[0].when
+    monkeypatch.setattr(saved_module, "now", lambda: "2100-01-01T00:00:00Z")
+    decisions.save_view("v", {"page": 1})
+    decisions.save_selection("s", [3, 1])
+    assert decisions.history() == steps
+    decisions.save_view("v", {"page": 2})
+    assert decisions.undo_label == 'Save view "v"'
+    assert decisions.views()[0].when == "2100-01-01T00:00:00Z" != moment
 
 
 def test_a_kill_leaves_whole_steps(path, project, seed):

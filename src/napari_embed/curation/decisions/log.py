@@ -224,11 +224,13 @@ class DecisionLog:
 
     def _change_document(
         self, key: str, value: str | bytes | None, *, who: str | None = None
-    ) -> None:
-        """Replace a document inside a step, None removes it."""
+    ) -> bool:
+        """Replace a document inside a step, None removes it; tell if it was another."""
         old = self._state.documents.get(key)
-        if old != value:
-            self._note(JournalChange(key, old, value, None, who or self.who, now()))
+        if old == value:
+            return False
+        self._note(JournalChange(key, old, value, None, who or self.who, now()))
+        return True
 
     def _note(self, change: JournalChange) -> None:
         assert self._pending is not None

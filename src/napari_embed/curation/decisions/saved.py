@@ -32,6 +32,8 @@ class SavedThings(DecisionLog):
     def save_selection(self, name: str, ids: Ids) -> None:
         """Keep a selection with its order, in place of one of that name.
 
+        Saving what is saved already makes no step.
+
         Raises
         ------
         InputError
@@ -42,8 +44,8 @@ class SavedThings(DecisionLog):
             raise InputError("Nothing is selected, so there is nothing to save.")
         with self._mutex, self.step(f'Save selection "{name}"'):
             packed = pack_ids(wanted, ordered=True)
-            self._change_document(_SELECTION + name, packed)
-            self._put_facts(_SELECTION + name, n_items=int(wanted.size))
+            if self._change_document(_SELECTION + name, packed):
+                self._put_facts(_SELECTION + name, n_items=int(wanted.size))
 
     def selection(self, name: str) -> NDArray[np.int64]:
         """Return the ids of a named selection, in their order."""
@@ -79,8 +81,8 @@ class SavedThings(DecisionLog):
         if len(text.encode("utf-8", "replace")) > MOST_VIEW_BYTES:
             raise InputError("The view is larger than 1 MiB, so it is not saved.")
         with self._mutex, self.step(f'Save view "{name}"'):
-            self._change_document(_VIEW + name, text)
-            self._put_facts(_VIEW + name)
+            if self._change_document(_VIEW + name, text):
+                self._put_facts(_VIEW + name)
 
     def view(self, name: str) -> dict[str, Any]:
         """Return the values of a named view."""
