@@ -149,11 +149,12 @@ def merge_decisions(
     _check_project(project, table, source)
     rows = _rows(table, decisions.n_items, source)
     changed = conflicts = 0
+    here = _Moments(decisions)
     with decisions.step(f"Merge {items_words(len({r[0] for r in rows}))}"):
         for (kind, text, who, when), ids in _grouped(rows).items():
             wanted, lost = ids, 0
             if kind in ("label", "note"):
-                wanted, lost = _newer(decisions, kind, text, when, ids)
+                wanted, lost = here.newer(kind, text, when, ids)
             changed += decisions.take_over(kind, text, wanted, who=who, when=when)
             conflicts += lost
     people = tuple(sorted({who for _, _, _, who, _ in rows}))
@@ -351,18 +352,31 @@ def _grouped(
     return {key: np.unique(np.array(groups[key], np.int64)) for key in order}
 
 
-def _newer(
-    decisions: Decisions, kind: str, text: str, when: str, ids: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], int]:
-    """Return the items whose text here is older than ``when``, and how many differ."""
-    held = np.array(
-        decisions.labels_of(ids) if kind == "label" else decisions.notes_of(ids),
-        dtype=object,
-    )
-    differs = np.array([bool(h) and h != text for h in held], bool)
-    if not differs.any():
-        return ids, 0
-    own_ids, _, _, moments = _history(decisions, kind)
-    at = np.full(decisions.n_items, "", dtype="U20")
-    at[own_ids] = np.asarray(moments.to_pylist(), "U20")
-    return ids[~differs | (at[ids] <= when)], int(differs.sum())
+class _Moments:
+    """When the labels and notes that were here before the merge were given."""
+
+    def __init__(self, decisions: Decisions) -> None:
+        self._decisions = decisions
+        self._known: dict[str, NDArray[np.str_]] = {}
+
+    def newer(
+        self, kind: str, text: str, when: str, ids: NDArray[np.int64]
+    ) -> tuple[NDArray[np.int64], int]:
+        """Return the items whose text is older than ``when``, and how many differ."""
+        decisions = self._decisions
+        held = np.array(
+            decisions.labels_of(ids) if kind == "label" else decisions.notes_of(ids),
+            dtype=object,
+        )
+        differs = np.array([bool(h) and h != text for h in held], bool)
+        if not differs.any():
+            return ids, 0
+        if kind not in self._known:  # once: the history may be long
+            self._known[kind] = self._read(kind)
+        return ids[~differs | (self._known[kind][ids] <= when)], int(differs.sum())
+
+    def _read(self, kind: str) -> NDArray[np.str_]:
+        ids, _, _, moments = _history(self._decisions, kind)
+        at = np.full(self._decisions.n_items, "", dtype="U20")
+        at[ids] = np.asarray(moments.to_pylist(), "U20")
+        return at
