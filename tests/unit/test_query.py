@@ -159,6 +159,21 @@ def test_expressions(engine, decisions, table):
     assert down == [3, 2, 1, 0]
 
 
+def test_numbers_sort_with_equal_and_missing_ones_in_place(engine, table):
+    width, odd = (table[name].to_pylist() for name in ("width", "odd name"))
+    given = ids_where(lambda i: width[i] == width[i])
+    missing = ids_where(lambda i: width[i] != width[i])
+    for down in (False, True):
+        sign = -1 if down else 1
+        found = engine.run(Query(order_by="width", descending=down)).ids.tolist()
+        assert found == [*sorted(given, key=lambda i: (sign * width[i], i)), *missing]
+        shares = Query(sql="id % 3 < 2", order_by='"odd name"', descending=down, limit=9)
+        some = ids_where(lambda i: i % 3 < 2)
+        wanted = sorted(some, key=lambda i: sign * odd[i])[:9]
+        assert engine.run(shares).ids.tolist() == wanted
+    assert engine.run(Query(sql="id < 0", order_by="width")).ids.size == 0
+
+
 @pytest.mark.parametrize(
     ("sql", "says"),
     [
@@ -269,6 +284,9 @@ def test_find(engine, decisions):
     assert engine.find("c1").ids.tolist() == c1
     assert engine.find("C1").ids.tolist() == sorted([*c1, 499])
     assert engine.find("fox").ids.tolist() == [0]
+    assert engine.find("C3").ids[:1].tolist() == [3]
+    assert engine.find("BILD 00").ids.tolist() == list(range(10))
+    assert len(engine.find("straße")) == 0
     assert len(engine.find("100% nothing_like that'")) == 0
     some = engine.find("dir0", limit=5)
     assert len(some) == 5

@@ -119,6 +119,13 @@ class Columns:
         with self._mutex:
             return pa.table({name: self._read(name) for name in names})
 
+    def tagged(self, name: str) -> NDArray[np.bool_]:
+        """Return which items have a tag of that name, (n,)."""
+        decisions = self._decisions
+        if decisions is None or all(tag.name != name for tag in decisions.tags()):
+            return np.zeros(self._project.n_items, bool)
+        return decisions.tagged(name).copy()
+
     def _read(self, name: str) -> Any:
         decided = name in _DECIDED and self._decisions is not None
         version = self._decisions.version if decided and self._decisions else 0

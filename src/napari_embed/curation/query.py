@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from napari_embed.curation.columns import Column, Columns
@@ -132,20 +133,25 @@ class QueryEngine:
         """
         with self._mutex:
             where, names, values = self._where(query)
-            order = ""
-            if query.order_by.strip():
+            number = self._number(query.order_by)
+            order, what = "", "id"
+            if number:
+                names, what = [*names, number], f"id, {quoted(number)} AS key"
+            elif query.order_by.strip():
                 key = self._expression(query.order_by)
                 names += key.columns
                 down = "DESC" if query.descending else "ASC"
                 order = f"ORDER BY {key.sql} {down} NULLS LAST, id"
-            limit = f"LIMIT {query.limit}" if query.limit else ""
+            limit = f"LIMIT {query.limit}" if query.limit and not number else ""
             with self._rows(names):
                 found = self._execute(
-                    f"SELECT id FROM rows {where} {order} {limit}",  # noqa: S608
+                    f"SELECT {what} FROM rows {where} {order} {limit}",  # noqa: S608
                     values,
                 )
         ids = _ids(found)
-        if not order:
+        if number:
+            ids = _by_number(ids, found["key"], query.descending)[: query.limit]
+        elif not order:
             # Threads may hand in blocks in any order.
             ids = np.sort(ids)[::-1] if query.descending else np.sort(ids)
         return Result(ids, title=query.describe())
@@ -178,18 +184,17 @@ class QueryEngine:
         return Result(ids[:limit], title=f'"{words:.80}"', note=note)
 
     def _named(self, words: str) -> NDArray[np.int64]:
-        sql = (
-            "SELECT id FROM rows WHERE contains(lower(source), ?) OR is_it(label, ?) "
-            "OR is_it(final_label, ?) OR list_contains(tags, ?) "
-            "ORDER BY coalesce(is_it(label, ?) OR is_it(final_label, ?) "
-            "OR list_contains(tags, ?), false) DESC, id"
-        )
-        sql = re.sub(r"is_it\((\w+), \?\)", r"lower(\1) = ?", sql)
-        names = ["source", "label", "final_label", "tags"]
-        with self._mutex, self._rows(names):
-            low = words.lower()
-            values = [low, low, low, words, low, low, words]
-            return _ids(self._execute(sql, values))
+        """Return the items called so, then those whose path contains it."""
+        low = words.lower()
+        with self._mutex:
+            table = self._columns.table(["source", "label", "final_label"])
+            called = self._columns.tagged(words)
+        for name in ("label", "final_label"):
+            called |= _equals(table[name], low)
+        paths = table["source"].cast(pa.string())
+        paths = pc.ascii_lower(paths) if low.isascii() else pc.utf8_lower(paths)
+        found = pc.match_substring(paths, low).fill_null(False).to_numpy() & ~called
+        return np.concatenate([np.flatnonzero(called), np.flatnonzero(found)])
 
     def histogram(
         self, column: str, *, bins: int = 40, query: Query | None = None
@@ -251,6 +256,15 @@ class QueryEngine:
             raise InputError("The expression holds half a character.") from error
         known = {c.name.lower(): c.name for c in self._columns.all()}
         return parse_expression(self._db, sql, known, self._effects)
+
+    def _number(self, text: str) -> str:
+        """Return the column of numbers that a text names, or ""."""
+        for column in self._columns.all() if text.strip() else ():
+            if column.kind == "number" and text.strip() in (
+                column.name, quoted(column.name)
+            ):  # fmt: skip
+                return column.name
+        return ""
 
     def _where(self, query: Query) -> tuple[str, list[str], list[FilterValue]]:
         """Return the clause, the columns it needs, and its values."""
@@ -338,6 +352,46 @@ def _locked_database() -> tuple[duckdb.DuckDBPyConnection, frozenset[str]]:
 
 def _ids(found: dict[str, Any]) -> NDArray[np.int64]:
     return np.asarray(found["id"], np.int64)
+
+
+def _by_number(
+    ids: NDArray[np.int64], values: NDArray[Any], descending: bool
+) -> NDArray[np.int64]:
+    """Return ids by value, equal ones by id, those without a value last.
+
+    Several times faster than sorting by both: sorting whole numbers is very fast.
+    """
+    empty = np.ma.getmaskarray(values).copy()
+    plain = np.ma.getdata(values)
+    if plain.dtype.kind == "f":
+        empty |= np.isnan(plain)
+    plain, held = plain[~empty], ids[~empty]
+    order = np.argsort(plain)
+    plain, held = plain[order], held[order]
+    rank = np.zeros(held.size, np.int64)
+    np.cumsum(plain[1:] != plain[:-1], out=rank[1:])
+    if descending and rank.size:
+        rank = rank[-1] - rank
+    bits = 32  # of an id
+    keys = np.sort(rank << bits | held)
+    return np.concatenate([keys & ((1 << bits) - 1), np.sort(ids[empty])])
+
+
+def _equals(column: Any, low: str) -> NDArray[np.bool_]:
+    """Return which values of a text column are a text, in any case."""
+    chunks = column.chunks if isinstance(column, pa.ChunkedArray) else [column]
+    found = []
+    for chunk in chunks:
+        words, coded = chunk, pa.types.is_dictionary(chunk.type)
+        if coded:
+            words = chunk.dictionary
+        hits = pc.equal(pc.utf8_lower(words), low).fill_null(False)
+        hits = np.asarray(hits.to_numpy(zero_copy_only=False), bool)
+        if coded:
+            codes = np.asarray(chunk.indices.fill_null(-1))
+            hits = np.append(hits, False)[codes]
+        found.append(hits)
+    return np.concatenate(found) if found else np.zeros(0, bool)
 
 
 def _condition(chip: Filter, kind: str) -> tuple[str, list[FilterValue]]:
