@@ -162,3 +162,20 @@ def test_a_search_can_be_cancelled_and_ends_with_the_project(
 def test_nothing_selected_is_told(panels) -> None:
     panels.controller.alike_wanted.emit()
     assert "Select what" in panels.controller.state.message.text
+
+
+def test_a_second_search_sees_what_was_decided_since(panels, qtbot) -> None:
+    searches = panels.session.searches
+    searches.where("'odd' IN tags")
+    first = wait(qtbot, panels)
+    assert len(first.ids) == 0
+    asked = searches._asked
+    panels.controller.decide(lambda decisions: decisions.add_tag("odd", [8, 2]))
+    qtbot.waitUntil(
+        lambda: panels.controller.decisions.tag_counts().get("odd") == 2,
+        timeout=LONG_MS,
+    )
+    searches.where("'odd' IN tags")
+    second = wait(qtbot, panels, before=first)
+    assert second.ids.tolist() == [2, 8]
+    assert searches._asked is asked  # nothing is read again

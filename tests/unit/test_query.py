@@ -167,7 +167,9 @@ def test_numbers_sort_with_equal_and_missing_ones_in_place(engine, table):
         sign = -1 if down else 1
         found = engine.run(Query(order_by="width", descending=down)).ids.tolist()
         assert found == [*sorted(given, key=lambda i: (sign * width[i], i)), *missing]
-        shares = Query(sql="id % 3 < 2", order_by='"odd name"', descending=down, limit=9)
+        shares = Query(
+            sql="id % 3 < 2", order_by='"odd name"', descending=down, limit=9
+        )
         some = ids_where(lambda i: i % 3 < 2)
         wanted = sorted(some, key=lambda i: sign * odd[i])[:9]
         assert engine.run(shares).ids.tolist() == wanted

@@ -122,6 +122,7 @@ class Searches:
         self._client: EngineClient | None = None
         self._job: Any = None
         self._number = 0
+        self._asked: tuple[tuple[Any, ...], QueryEngine] | None = None
         controller.state_changed.connect(self._follow)
 
     def close(self) -> None:
@@ -133,7 +134,7 @@ class Searches:
     def _follow(self, new: ViewState, old: ViewState) -> None:
         if (new.project and new.project.path) != (old.project and old.project.path):
             self.cancel()
-            self.found = None
+            self.found, self._asked = None, None
             self.changed.emit()
 
     # --- wishes ------------------------------------------------------------------
@@ -256,11 +257,11 @@ class Searches:
         if self._project() is None:
             return
         number, decisions = self._begin("Searching"), self._controller.decisions
-        name = getattr(self._controller.state.projection, "name", None)
+        state = self._controller.state
+        shown, info = state.projection, state.project
 
         def work(project: Any) -> Result:
-            with QueryEngine(project, decisions, projection=name) as engine:
-                return ask(engine)
+            return ask(self._asker(project, decisions, shown, info))
 
         self._controller.read(
             "search",
@@ -268,6 +269,22 @@ class Searches:
             lambda result: self._later(number, lambda: self._listed(result)),
             failed=lambda error: self._later(number, lambda: self._failed(error)),
         )
+
+    def _asker(
+        self, project: Any, decisions: Any, shown: Any, info: Any
+    ) -> QueryEngine:
+        """Return what answers queries; the columns it has read are kept.
+
+        ``info`` is another object whenever the project was read anew.
+        """
+        about, asked = (project, decisions, shown, info), self._asked
+        if asked is None or any(
+            a is not b for a, b in zip(asked[0], about, strict=True)
+        ):
+            name = None if shown is None else shown.name
+            asked = (about, QueryEngine(project, decisions, projection=name))
+            self._asked = asked
+        return asked[1]
 
     def _likeness(self, likeness: Likeness) -> None:
         project = self._project()
