@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.engine import chunks, embedding, layout, pieces, pipeline
+from napari_embed.engine import decoding, embedding, layout, pieces, pipeline
 from napari_embed.engine.progress import JobControl, Progress
 from napari_embed.errors import IncompleteStageError, InputError, JobCancelled
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -126,7 +126,7 @@ def test_the_second_time_there_is_nothing_to_do(
 def test_a_cancelled_run_goes_on_and_ends_the_same(
     tmp_path: Path, images: Path, monkeypatch: pytest.MonkeyPatch, stop_at: int
 ) -> None:
-    monkeypatch.setattr(chunks, "PIECE_IMAGES", 16)
+    monkeypatch.setattr(decoding, "PIECE_IMAGES", 16)
     made: list[MeanEncoder] = []
 
     def load(name: str, **_: Any) -> MeanEncoder:
@@ -179,7 +179,7 @@ def test_a_run_cancelled_inside_the_first_chunk_keeps_its_pieces(
     monkeypatch: pytest.MonkeyPatch,
     damage: str,
 ) -> None:
-    monkeypatch.setattr(chunks, "PIECE_IMAGES", 16)
+    monkeypatch.setattr(decoding, "PIECE_IMAGES", 16)
     pixels = np.load(images)
     pixels[5] = 255  # what the encoder cannot stand
     np.save(images, pixels)
@@ -222,7 +222,7 @@ def test_a_slow_chunk_is_kept_now_and_then(
     encoder: MeanEncoder,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(chunks, "PIECE_IMAGES", 16)
+    monkeypatch.setattr(decoding, "PIECE_IMAGES", 16)
     monkeypatch.setattr(pieces, "EVERY_S", 0.0)
     seen: list[int] = []
     write = Project.write_checkpoint
@@ -649,7 +649,7 @@ def test_what_a_source_raises_reaches_the_caller(
 def test_the_decoding_thread_ends_with_the_loop(tmp_path: Path, images: Path) -> None:
     with make(tmp_path / "a.embed", images) as project:
         chunk_rows = [(i, slice(i * 64, min(i * 64 + 64, N)), 0) for i in range(5)]
-        pieces = chunks.decode_ahead(project, project.source(), chunk_rows)
+        pieces = decoding.decode_ahead(project, project.source(), chunk_rows)
         first = next(pieces)
         assert first.ids == range(64)
         pieces.close()  # type: ignore[attr-defined]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from napari_embed.engine import chunks, pipeline
+from napari_embed.engine import decoding, pipeline
 from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.rescan import run_reroot, run_rescan
@@ -249,7 +249,7 @@ def test_a_project_without_kept_states_asks_the_times(
 def test_unfinished_work_of_another_list_is_dropped(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(chunks, "PIECE_IMAGES", 4)
+    monkeypatch.setattr(decoding, "PIECE_IMAGES", 4)
     with make(folder, tmp_path / "p.embed") as project:
         control = JobControl(
             lambda p: control.cancel() if p.stage == "images" and p.done >= 8 else None,

@@ -1,28 +1,24 @@
-"""From images to chunks of vectors and thumbnails, decoding ahead of the encoder.
+"""The chunk tasks: items to vectors and thumbnails.
 
-A chunk is the unit of work and of a resume: its images are decoded in order by a
-thread, handed over in small pieces, encoded, and written as a whole. Pieces do not
-depend on where a run was interrupted, so a resumed run gives the same bytes; those of a
-chunk that was left in the middle are kept beside it.
+A chunk is the unit of work and of a resume: its images are decoded ahead, encoded piece
+by piece, and written as a whole. Those of a chunk that was left in the middle are kept
+beside it.
 """
 
 from __future__ import annotations
 
-import queue
-import threading
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.engine.bottleneck import Stopwatch
+from napari_embed.engine import decoding
+from napari_embed.engine.decoding import Piece, decode_ahead
 from napari_embed.engine.pieces import KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
 from napari_embed.errors import JobCancelled
-from napari_embed.sources.images import letterbox
-from napari_embed.sources.objects.crops import as_rgb
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
 if TYPE_CHECKING:
@@ -30,134 +26,24 @@ if TYPE_CHECKING:
     from napari_embed.project import ChunkStage, Project
     from napari_embed.sources import Source
 
-__all__ = ["ChunkRunner", "decode_ahead"]
-
-# Images per piece: enough for a forward pass, few enough to answer Cancel soon.
-PIECE_IMAGES = 128
-# Pieces decoded ahead; with images of 512 x 512 about 100 MiB each.
-PIECES_AHEAD = 2
+__all__ = ["ChunkRunner", "encode_piece"]
 
 
-@dataclass(frozen=True)
-class Piece:
-    """Some consecutive items of one chunk, decoded.
+def encode_piece(
+    encoder: Encoder, piece: Piece, *, progress: ProgressCallback | None = None
+) -> NDArray[np.float32]:
+    """Return one row per item, (m, dim), NaN without an image.
 
-    Attributes
-    ----------
-    chunk
-        Number of the chunk.
-    ids
-        Item ids.
-    images
-        One uint8 (h, w, 3) image per id, None where it could not be read.
-    thumbnails
-        uint8 (m, s, s, 3), zeros where there is no image; None when not wanted.
-    errors
-        {item id: reason} of the images that could not be read.
-    last
-        Whether the chunk ends with this piece.
+    Adds what the encoder could not take to the errors of the piece.
     """
-
-    chunk: int
-    ids: range
-    images: list[NDArray[np.uint8] | None]
-    thumbnails: NDArray[np.uint8] | None
-    errors: dict[int, str]
-    last: bool
-
-
-def _decode_chunk(
-    project: Project,
-    source: Source,
-    chunk: int,
-    rows: slice,
-    thumbnail_px: int,
-    shrink_to: int,
-) -> Iterator[Piece]:
-    """Decode one chunk, piece by piece; ``thumbnail_px`` 0 makes no thumbnails."""
-    items = source.read(project.items(rows=rows), shrink_to=shrink_to)
-    images: list[NDArray[np.uint8] | None] = []
-    errors: dict[int, str] = {}
-    first = rows.start
-    for index, (image, reason) in enumerate(items):
-        number = rows.start + index
-        images.append(image)
-        if image is None:
-            errors[number] = reason or "The image could not be read."
-        last = number + 1 == rows.stop
-        if len(images) == PIECE_IMAGES or last:
-            small = None
-            if thumbnail_px:
-                small = np.zeros((len(images), thumbnail_px, thumbnail_px, 3), np.uint8)
-                for i, picture in enumerate(images):
-                    if picture is not None:
-                        small[i] = letterbox(as_rgb(picture), thumbnail_px)
-            ids = range(first, number + 1)
-            yield Piece(chunk, ids, images, small, errors, last)
-            images, errors, first = [], {}, number + 1
-
-
-@dataclass
-class _Feed:
-    """The thread that decodes, and the queue between it and the encoder."""
-
-    pieces: queue.Queue[Piece | BaseException | None] = field(
-        default_factory=lambda: queue.Queue(PIECES_AHEAD)
-    )
-    stopped: threading.Event = field(default_factory=threading.Event)
-
-    def put(self, item: Piece | BaseException | None) -> None:
-        while not self.stopped.is_set():
-            try:
-                self.pieces.put(item, timeout=0.1)
-            except queue.Full:
-                continue
-            return
-
-    def fill(self, pieces: Iterator[Piece]) -> None:
-        try:
-            for piece in pieces:
-                self.put(piece)
-                if self.stopped.is_set():
-                    return
-            self.put(None)
-        except BaseException as error:  # noqa: BLE001  thread boundary: raised there
-            self.put(error)
-
-
-def decode_ahead(
-    project: Project,
-    source: Source,
-    chunks: Sequence[tuple[int, slice, int]],
-    *,
-    shrink_to: int = DEFAULT_SHRINK_TO_PX,
-) -> Iterator[Piece]:
-    """Yield the pieces of ``chunks`` (number, rows, thumbnail size) in order.
-
-    Large images may be reduced while decoding, to no less than ``shrink_to`` pixels on
-    the shorter side.
-
-    Decoding runs on a thread, ahead of whoever takes the pieces; what it raises is
-    raised here. Leaving the loop early ends the thread.
-    """
-    feed = _Feed()
-    pieces = (
-        piece
-        for chunk, rows, size in chunks
-        for piece in _decode_chunk(project, source, chunk, rows, size, shrink_to)
-    )
-    thread = threading.Thread(
-        target=feed.fill, args=(pieces,), name="napari-embed-decode", daemon=True
-    )
-    thread.start()
-    try:
-        while (item := feed.pieces.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        feed.stopped.set()
-        thread.join()
+    block = np.full((len(piece.ids), encoder.dim), np.nan, np.float32)
+    good = [i for i, image in enumerate(piece.images) if image is not None]
+    if good:
+        images = [image for image in piece.images if image is not None]
+        block[good] = encoder.encode(images, progress=progress)
+        for row, reason in encoder.failures.items():
+            piece.errors[piece.ids[good[row]]] = reason
+    return block
 
 
 def _shifted(
@@ -248,7 +134,9 @@ class ChunkRunner:
                 parts.append(piece)
                 if piece.chunk in self._to_encode:
                     report = _shifted(control, done, total, watch.slowest)
-                    blocks.append(self._encode(piece, report))
+                    assert self._encoder is not None
+                    blocks.append(encode_piece(self._encoder, piece, progress=report))
+                    self.encoded += sum(image is not None for image in piece.images)
                 watch.lap("model")
                 if piece.last:
                     self._write(parts, blocks)
@@ -275,7 +163,7 @@ class ChunkRunner:
             self._project, self._vectors.key.removeprefix("embeddings/"),
             made_of=self._project.stage_info(self._vectors.key).fingerprint,
             dim=self._encoder.dim, thumbnail_px=self._project.thumbnail_shape[0],
-            piece_images=PIECE_IMAGES,
+            piece_images=decoding.PIECE_IMAGES,
         )  # fmt: skip
         found = self._kept.load(chunk, rows)
         if found is None or chunk not in self._to_encode:
@@ -294,19 +182,6 @@ class ChunkRunner:
             return
         errors = {k: v for piece in done for k, v in piece.errors.items()}
         self._kept.save(done[0].chunk, blocks, small, errors)
-
-    def _encode(self, piece: Piece, progress: ProgressCallback) -> NDArray[np.float32]:
-        """Return one row per item; NaN without an image. Adds to its errors."""
-        assert self._encoder is not None
-        block = np.full((len(piece.ids), self._encoder.dim), np.nan, np.float32)
-        good = [i for i, image in enumerate(piece.images) if image is not None]
-        if good:
-            images = [image for image in piece.images if image is not None]
-            block[good] = self._encoder.encode(images, progress=progress)
-            for row, reason in self._encoder.failures.items():
-                piece.errors[piece.ids[good[row]]] = reason
-            self.encoded += len(good)
-        return block
 
     def _write(self, parts: list[Piece], blocks: list[NDArray[np.float32]]) -> None:
         chunk = parts[0].chunk

@@ -19,13 +19,13 @@ import numcodecs
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_embed.engine.chunks import PIECE_IMAGES, decode_ahead
+from napari_embed.engine.decoding import PIECE_IMAGES, decode_ahead
 from napari_embed.engine.embedding import FIT_BYTES, EmbedRun, prepare
 from napari_embed.errors import InputError
 
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
-    from napari_embed.engine.chunks import Piece
+    from napari_embed.engine.decoding import Piece
     from napari_embed.engine.progress import JobControl
     from napari_embed.params import EmbedParams
     from napari_embed.project import Project
