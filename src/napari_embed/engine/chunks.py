@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_embed.engine.bottleneck import Stopwatch
 from napari_embed.engine import decoding
+from napari_embed.engine.bottleneck import Stopwatch
 from napari_embed.engine.decoding import Piece, decode_ahead
 from napari_embed.engine.pieces import KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
