@@ -58,6 +58,7 @@ def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
         "Explore",
         "Find",
         "Curate",
+        "Export",
         "Gallery",
         "Image",
         "Objects",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import errno
+import os
 from functools import partial
 from pathlib import Path
 
@@ -13,14 +15,14 @@ import pytest
 from PIL import Image
 
 from napari_embed.arrays import Projection
-from napari_embed.curation.export import export_items, rows
+from napari_embed.curation.export import export_items, rows, tables
 from napari_embed.errors import (
     IncompleteStageError,
     InputError,
     JobCancelled,
     StoreError,
 )
-from napari_embed.project import Project
+from napari_embed.project import Project, atomic
 from napari_embed.sources import SourceSpec, detect_source, open_source
 
 LABELS = [
@@ -190,3 +192,39 @@ def test_rows_of_an_array_name_the_array(tmp_path):
     assert [r["image_path"] for r in rows] == [
         f"{tmp_path}/v.npy[{i}]" for i in range(4)
     ]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.ENOSPC, "No space left on device"),
+        RuntimeError("Can't decrement id ref count (No space left on device)"),
+    ],
+)
+def test_a_full_disk_is_told_in_words_that_fit(project, tmp_path, monkeypatch, error):
+    """No promise that an export goes on where it stopped; nothing is left."""
+
+    class Full:
+        def __init__(self, *_: object, **__: object) -> None:
+            raise error
+
+    monkeypatch.setattr(tables.pq, "ParquetWriter", Full)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(StoreError, match="disk is full") as told:
+        export_items(project, tmp_path / "out.parquet")
+    assert "out.parquet was not written" in str(told.value)
+    assert "continues" not in str(told.value)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+def test_what_a_killed_export_left_is_removed(tmp_path):
+    """Only files named for this target, by processes that are gone."""
+    target = tmp_path / "out.h5ad"
+    mine = atomic.beside(target)
+    nobody = 2**31 - 2  # more than a system hands out
+    gone = mine.with_name(mine.name.replace(f"-{os.getpid()}-", f"-{nobody}-"))
+    other = gone.with_name(gone.name.replace("out", "other"))
+    for path in (mine, gone, other):
+        path.write_bytes(b"half")
+    atomic.remove_stale(target)
+    assert (mine.exists(), gone.exists(), other.exists()) == (True, False, True)

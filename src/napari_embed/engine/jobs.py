@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_embed.engine import pipeline
 from napari_embed.engine.environment import usable_cpus
 from napari_embed.engine.estimate import run_estimate
+from napari_embed.engine.exporting import export_in_engine
 from napari_embed.engine.finding import find_to_file
 from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.likeness import Likeness
@@ -166,6 +167,13 @@ def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[st
         return find_to_file(project, arguments, control)
 
 
+def _export(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: see `engine.exporting`. Reads the project only."""
+    return export_in_engine(arguments, control)
+
+
 def _estimate(
     arguments: dict[str, Any], control: JobControl, emit: Emit
 ) -> dict[str, Any]:
@@ -248,6 +256,7 @@ JOBS: dict[str, JobFunction] = {
     "project": _project,
     "inspect": _inspect,
     "find": _find,
+    "export": _export,
     "estimate": _estimate,
     "rescan": _rescan,
     "reroot": _reroot,

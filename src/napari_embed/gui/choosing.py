@@ -142,6 +142,10 @@ class Choosing:
     def _count_drawn(self, visible: NDArray[np.bool_]) -> None:
         self.update(n_drawn=int(np.count_nonzero(self._included(visible))))
 
+    def drawn(self) -> NDArray[np.bool_]:
+        """Return (n,) which items the map shows now; empty without a map."""
+        return self._included(self._visible())
+
     def _included(self, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Return the items of ``mask`` that are not excluded."""
         excluded = self._map.excluded()

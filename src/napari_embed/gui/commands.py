@@ -20,10 +20,10 @@ __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all", "density",
     "exclude_selected", "find_alike", "fit_selection", "front_only", "hide_selected",
     "include_all", "invert_selection", "isolate_selected", "keys", "marker_per_class",
-    "next_page", "open_all", "open_find", "open_folder", "open_gallery", "open_objects",
-    "open_project", "open_sample", "other_dimensions", "previous_page", "redo",
-    "redo_decision", "show_all", "tag_again", "toggle_hover", "tool_box", "tool_lasso",
-    "tool_pan", "undo", "undo_decision",
+    "next_page", "open_all", "open_export", "open_find", "open_folder", "open_gallery",
+    "open_objects", "open_project", "open_sample", "other_dimensions", "previous_page",
+    "redo", "redo_decision", "show_all", "tag_again", "toggle_hover", "tool_box",
+    "tool_lasso", "tool_pan", "undo", "undo_decision",
 ]  # fmt: skip
 
 
@@ -176,6 +176,11 @@ def find_alike() -> None:
 def open_find() -> None:
     """Open the panel of searches and problems."""
     _panels("find").find.text.setFocus()
+
+
+def open_export() -> None:
+    """Open the panel that writes items to files."""
+    _panels("export").export.path.setFocus()
 
 
 def tag_again() -> None:

@@ -17,6 +17,7 @@ from napari_embed.engine.client import EngineClient
 from napari_embed.gui.canvas import NapariMap
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
+from napari_embed.gui.exports import Exports
 from napari_embed.gui.gallery.hover import HoverPreview
 from napari_embed.gui.keys import bind_keys
 from napari_embed.gui.searches import Searches
@@ -71,7 +72,10 @@ class ViewerSession(QObject):
             open_decisions=_open_decisions,
             post=self._mailbox.post,
         )
-        self.searches = Searches(self.controller, _search_engine, self._mailbox.post)
+        self.searches = Searches(self.controller, _side_engine, self._mailbox.post)
+        self.exports = Exports(
+            self.controller, self.searches, _side_engine, self._mailbox.post
+        )
         self.controller.alike_wanted.connect(self.searches.alike)
         self.map.on_tool = self.controller.tool_changed
         self.map.link_changed.connect(self._follow_link)
@@ -172,6 +176,7 @@ class ViewerSession(QObject):
         self._mailbox.open = False
         self._unwatch()
         self.searches.close()
+        self.exports.close()
         self.controller.close()
         self._timer.stop()
         if self._hover is not None:
@@ -186,7 +191,7 @@ def _start_engine() -> EngineClient:
     return client
 
 
-def _search_engine() -> EngineClient:
+def _side_engine() -> EngineClient:
     return EngineClient()
 
 

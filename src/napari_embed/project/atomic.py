@@ -169,7 +169,7 @@ def beside(path: Path) -> Path:
 
 
 def remove_stale(path: Path) -> None:
-    """Delete folders that `beside` named for ``path`` in processes that are gone.
+    """Delete what `beside` named for ``path`` in processes that are gone.
 
     Those of other computers and of running processes stay.
     """
@@ -181,13 +181,12 @@ def remove_stale(path: Path) -> None:
             found = _UNIQUE.fullmatch(
                 entry.name.removeprefix(start).removesuffix(_TEMPORARY)
             )
-            if (
-                found
-                and found[1] == _host()
-                and not process_lives(int(found[2]))
-                and entry.is_dir(follow_symlinks=False)
-            ):
+            if not (found and found[1] == _host()) or process_lives(int(found[2])):
+                continue
+            if entry.is_dir(follow_symlinks=False):
                 _delete(Path(entry.path))
+            else:
+                os.unlink(entry.path)
 
 
 def process_lives(pid: int) -> bool:

@@ -6,6 +6,7 @@ never changed or deleted.
 
 from __future__ import annotations
 
+import errno
 import inspect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -25,7 +26,8 @@ from napari_embed.curation.export.tables import (
     write_paths,
 )
 from napari_embed.curation.ids import Ids
-from napari_embed.errors import InputError
+from napari_embed.errors import InputError, StoreError
+from napari_embed.project.atomic import free_bytes
 from napari_embed.project.reader import ProjectReader
 
 __all__ = ["FORMATS", "Format", "export_items", "format_of"]
@@ -168,4 +170,24 @@ def export_items(
     )  # fmt: skip
     if not chosen.is_folder:
         options["overwrite"] = overwrite
-    return chosen.write(rows, target, **options)
+    try:
+        return chosen.write(rows, target, **options)
+    except (StoreError, OSError, RuntimeError) as error:
+        if not _is_full(error):
+            raise
+        raise StoreError(
+            f"The disk is full ({free_bytes(target) / 2**20:.1f} MiB are free), so "
+            f"{target.name} was not written and nothing is left of it. Free some "
+            "space, or choose a folder on another disk."
+        ) from error
+
+
+def _is_full(error: BaseException | None) -> bool:
+    """Return whether a full disk is behind an error; HDF5 tells it in words only."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return True
+        if "No space left on device" in str(error):
+            return True
+        error = error.__cause__
+    return False

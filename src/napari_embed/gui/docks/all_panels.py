@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QSizePolicy, QTabWidget, QVBoxLayout, QWidget
 from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.curate import CuratePanel
 from napari_embed.gui.docks.explore import ExplorePanel
+from napari_embed.gui.docks.export import ExportPanel
 from napari_embed.gui.docks.find import FindPanel
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.keys import show_keys
@@ -30,7 +31,7 @@ ROOMY_PX = (1600, 900)
 
 
 class AllPanels(QWidget):
-    """The five panels as tabs; turns to the one that comes next."""
+    """The six panels as tabs; turns to the one that comes next."""
 
     def __init__(self, napari_viewer: Any = None) -> None:
         super().__init__()
@@ -42,12 +43,13 @@ class AllPanels(QWidget):
         self.explore = ExplorePanel(viewer)
         self.find = FindPanel(viewer)
         self.curate = CuratePanel(viewer)
+        self.export = ExportPanel(viewer)
         self.tabs = QTabWidget()
         self.tabs.setDocumentMode(True)
         bar = self.tabs.tabBar()
         if bar is not None:
             bar.setDrawBase(False)
-            # All five names fit; arrows would hide the last one.
+            # All six names fit; arrows would hide the last one.
             bar.setUsesScrollButtons(False)
         for name, panel in self._panels().items():
             self.tabs.addTab(panel, name.capitalize())
@@ -67,6 +69,7 @@ class AllPanels(QWidget):
             "explore": self.explore,
             "find": self.find,
             "curate": self.curate,
+            "export": self.export,
         }
 
     def _follow(self) -> None:

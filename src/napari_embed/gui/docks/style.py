@@ -125,7 +125,7 @@ QTableView::item:focus {{ border: 1px solid {c.accent}; background: transparent;
 QScrollArea {{ border: none; background: transparent; }}
 QTabWidget::pane {{ border: none; }}
 QTabBar, QTabWidget {{ background: {c.background}; }}
-QTabBar::tab {{ background: {c.card}; color: {c.muted}; padding: 6px 10px;
+QTabBar::tab {{ background: {c.card}; color: {c.muted}; padding: 6px 6px;
     border-bottom: 2px solid transparent; }}
 QTabBar::tab:selected {{ color: {c.text}; border-bottom: 2px solid {c.accent};
     background: {c.background}; }}
