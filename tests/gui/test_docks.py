@@ -27,7 +27,7 @@ from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.curve import CurvePlan, nice_ticks, tick_words
 from napari_embed.gui.docks.explore import ExplorePanel
 from napari_embed.gui.docks.keys import KeyList
-from napari_embed.gui.docks.parts import progress_words
+from napari_embed.gui.docks.parts import ProgressLine, progress_words
 from napari_embed.gui.docks.project import DropFrame, ProjectPanel
 from napari_embed.gui.session import close_session, session_for
 from napari_embed.gui.state import ItemError, Message, ProgressView
@@ -668,6 +668,17 @@ def test_opening_and_closing_panels_leaves_nothing(window):
 )  # fmt: skip
 def test_progress_in_words(progress, words):
     assert progress_words(progress) == words
+
+
+def test_the_slowest_step_has_a_line_of_its_own(qtbot):
+    line = ProgressLine()
+    qtbot.addWidget(line)
+    working = ProgressView(10, 20, "images", 2.5, 4.0, bottleneck="decode")
+    line.show_progress(working)
+    assert line.slowest.text() == "Slowest: reading images"
+    assert not line.slowest.isHidden()
+    line.show_progress(working, paused=True)
+    assert line.slowest.isHidden()
 
 
 def test_without_classes_the_room_is_below_not_between(window):

@@ -171,11 +171,14 @@ class ProgressLine(QWidget):
         self.bar = QProgressBar()
         self.bar.setTextVisible(False)
         self.words = elided("muted")
+        self.slowest = elided("muted")  # a line of its own: both would not fit
+        self.slowest.hide()
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setSpacing(3)
         layout.addWidget(self.bar)
         layout.addWidget(self.words)
+        layout.addWidget(self.slowest)
 
     def show_progress(self, progress: ProgressView, *, paused: bool = False) -> None:
         """Show how far it is."""
@@ -185,6 +188,9 @@ class ProgressLine(QWidget):
         else:
             self.bar.setRange(0, 0)
         self.words.setText(progress_words(progress, paused=paused))
+        slowest = "" if paused else _BOTTLENECKS.get(progress.bottleneck, "")
+        self.slowest.setText(f"Slowest: {slowest}")
+        self.slowest.setVisible(bool(slowest))
 
 
 # What to say of a phase that is not the stage's own work.
@@ -222,8 +228,6 @@ def progress_words(progress: ProgressView, *, paused: bool = False) -> str:
             parts.append(f"{progress.rate:,.{digits}f}/s")
         if progress.eta_s is not None and progress.done < progress.total:
             parts.append(f"{format_duration(progress.eta_s)} left")
-        if progress.bottleneck in _BOTTLENECKS:
-            parts.append(f"slowest: {_BOTTLENECKS[progress.bottleneck]}")
     if progress.message:
         parts.append(progress.message)
     return ", ".join(parts)
