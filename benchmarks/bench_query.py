@@ -3,7 +3,8 @@
     python benchmarks/bench_query.py [--items 1000000] [--dims 128 768]
 
 Writes ``results/query.json``. Each figure is the median of several runs after a first
-one, which is given too: it reads the columns or the vectors.
+one, which is given too: it reads the columns or the vectors. CPU seconds are those of
+this process and of the engine process.
 """
 
 from __future__ import annotations
@@ -11,10 +12,8 @@ from __future__ import annotations
 import argparse
 import resource
 import shutil
-import statistics
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +22,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from _record import moment, record
+from _timing import timed
 from napari_embed.curation.decisions import Decisions
 from napari_embed.curation.filters import Filter, Query
 from napari_embed.curation.query import QueryEngine
@@ -33,19 +33,6 @@ from napari_embed.project import Project
 from napari_embed.sources import SourceSpec
 
 RUNS = 5
-
-
-def timed(work: Callable[[], Any]) -> dict[str, float]:
-    """Return the first and the median of the next runs, in seconds."""
-    seconds = []
-    for _ in range(RUNS + 1):
-        started = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - started)
-    first, *rest = seconds
-    found = {"first_s": round(first, 4), "median_s": round(statistics.median(rest), 4)}
-    print(f"    {found}", flush=True)
-    return found
 
 
 def make(folder: Path, n: int, dims: list[int]) -> Path:
@@ -101,7 +88,7 @@ def bench_filters(engine: QueryEngine) -> dict[str, Any]:
     results = {}
     for name, query in queries.items():
         print(f"  {name}")
-        results[name] = timed(lambda query=query: engine.run(query))
+        results[name] = timed(lambda query=query: engine.run(query), runs=RUNS)
     for name, work in {
         "find a path": lambda: engine.find("0999.jpg"),
         "histogram of a filter": lambda: engine.histogram(
@@ -110,7 +97,7 @@ def bench_filters(engine: QueryEngine) -> dict[str, Any]:
         "counts of a column": lambda: engine.counts("label", query=queries["range"]),
     }.items():
         print(f"  {name}")
-        results[name] = timed(work)
+        results[name] = timed(work, runs=RUNS)
     return results
 
 
@@ -132,7 +119,7 @@ def bench_decisions(decisions: Decisions, n: int) -> dict[str, Any]:
         ),
     }.items():
         print(f"  {name}")
-        found[name] = timed(work)
+        found[name] = timed(work, runs=RUNS)
     decisions.add_tag("half", half)
     return found
 
@@ -146,11 +133,9 @@ def bench_similarity(path: Path, dims: list[int], n: int) -> dict[str, Any]:
             client.submit("info").wait()
             search = SimilaritySearch(client, path)
             name = f"random-{dim}"
-            started = time.perf_counter()
-            search.warm(name).wait()
-            found[f"{dim}-d, vectors read"] = {
-                "first_s": round(time.perf_counter() - started, 4)
-            }
+            found[f"{dim}-d, vectors read"] = timed(
+                lambda s=search, n=name: s.warm(n).wait(), runs=0
+            )
             some = rng.integers(0, n, 32)
             for what, likeness in {
                 "like one item": Likeness(ids=[5], embeddings=name),
@@ -162,7 +147,7 @@ def bench_similarity(path: Path, dims: list[int], n: int) -> dict[str, Any]:
             }.items():
                 print(f"  {dim}-d {what}")
                 found[f"{dim}-d, {what}"] = timed(
-                    lambda run=search.run, wish=likeness: run(wish)
+                    lambda run=search.run, wish=likeness: run(wish), runs=RUNS
                 )
     return found
 

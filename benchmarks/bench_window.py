@@ -147,6 +147,61 @@ class Actions:
             "clear", controller.clear_selection,
             lambda: controller.state.n_selected == 0,
         )  # fmt: skip
+        self._curate(half)
+
+    def _curate(self, half: np.ndarray) -> None:
+        """Search, tag, exclude and export, as the panels do."""
+        controller, session = self.controller, self.panels.session
+        searches, exports = session.searches, session.exports
+
+        def steps(count: int) -> Callable[[], bool]:
+            def decided() -> bool:
+                view = controller.state.decisions
+                return view is not None and len(view.done) - first == count
+
+            return decided
+
+        def found() -> Callable[[], bool]:
+            before = searches.found
+            return lambda: searches.found is not before and not searches.busy
+
+        view = controller.state.decisions
+        first = len(view.done) if view is not None else 0
+        for tab in ("find", "curate", "export", "explore"):
+            self.time(
+                f"to the panel {tab}",
+                lambda t=tab: self.panels.turn_to(t),
+                lambda: True,
+            )
+        for name, ask in (
+            ("find a part of a path", lambda: searches.find("0999")),
+            ("... another, columns read", lambda: searches.find("0777")),
+            ("SQL expression, a third", lambda: searches.where("id % 3 = 0")),
+            (
+                "SQL expression, as many again",
+                lambda: searches.where("id % 3 = 1"),
+            ),
+        ):
+            self.time(name, ask, found())
+        self.time("select half again", lambda: controller.select(half),
+                  lambda: controller.state.n_selected > 0)  # fmt: skip
+        self.time("tag half", lambda: controller.tag_items("half"), steps(1))
+        self.time("label half", lambda: controller.set_label("better"), steps(2))
+        self.time("exclude half", controller.exclude_selected, steps(3))
+        self.time("undo it in Curate", controller.undo_decision, steps(2))
+        wanted = controller.panel_wanted
+        self.time("open the gallery", lambda: wanted.emit("gallery"), lambda: True)
+        with tempfile.TemporaryDirectory() as folder:
+            panel, target = self.panels.export, Path(folder) / "all.parquet"
+            self.panels.turn_to("export")
+            panel.path.setText(str(target))
+            self.time(
+                "export everything as Parquet", panel.run.click,
+                lambda: exports.done is not None and target.is_file(),
+            )  # fmt: skip
+        for _ in range(2):
+            controller.undo_decision()
+        self.watch.until(steps(0), WAIT_S)
 
 
 def main() -> None:

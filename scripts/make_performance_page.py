@@ -367,6 +367,64 @@ def window() -> str:
     )
 
 
+def timing_rows(found: dict[str, dict[str, float]]) -> list[list[str]]:
+    """Return rows of what, seconds, CPU seconds, first time."""
+    return [
+        [
+            name,
+            _s(times.get("median_s")),
+            _s(times.get("cpu_s")),
+            _s(times["first_s"]),
+        ]
+        for name, times in found.items()
+        if isinstance(times, dict) and "first_s" in times
+    ]
+
+
+def _s(value: float | None) -> str:
+    """Return seconds with two digits that matter."""
+    if value is None:
+        return "-"
+    return f"{value:.0f} s" if value >= 10 else f"{float(f'{value:.2g}'):g} s"
+
+
+def million() -> str:
+    """Return the section on finding, deciding and leaving at a million items."""
+    parts = ["## Finding, deciding, leaving: a million items"]
+    head = ["what", "time", "CPU time", "first time"]
+    result = load("million")
+    if result is not None:
+        measured, settings = result["results"], result["settings"]
+        items = f"{settings['items']:,}"
+        rows = timing_rows(measured["reopen after decisions"])
+        rows = [[f"reopen: {row[0]}", *row[1:]] for row in rows]
+        for key in ("problems", "decisions", "exports"):
+            rows += timing_rows(measured[key])
+        parts += [
+            f"{items} items with pictures, vectors, neighbors, two maps, decisions "
+            "about half of them. CPU time of all threads; the load of the machine was "
+            f"{settings['before']['load']} to {settings['after']['load']} on its "
+            f"{result['machine']['cores']} cores, so the clock says more about the "
+            "others.",
+            table(head, rows),
+            f"Peak memory {measured['peak_gib']:.1f} GiB.",
+            source(result, "bench_million.py"),
+        ]
+    result = load("query")
+    if result is not None and "cpu_s" in result["results"]["filters"]["range"]:
+        measured, settings = result["results"], result["settings"]
+        rows = timing_rows(measured["filters"]) + timing_rows(measured["similarity"])
+        parts += [
+            "Filters and likeness, with random vectors; the first time reads the "
+            "columns. Likeness is computed in the engine process, whose CPU time "
+            f"counts, too. Load {settings['before']['load']} to "
+            f"{settings['after']['load']}.",
+            table(head, rows),
+            source(result, "bench_query.py"),
+        ]
+    return "\n\n".join(parts) if len(parts) > 1 else ""
+
+
 def viewer() -> str:
     """Return the section on the points layer."""
     result = load("viewer")
@@ -670,7 +728,8 @@ def write_between_marks(path: Path, content: str) -> None:
 def main() -> None:
     """Write the page, and the tables of two others."""
     viewing = (viewer(), survey(), frames(), live(), window())
-    sections = [pipelines(), quality(), accuracy(), *viewing, encoders(), embedding()]
+    sections = [pipelines(), quality(), accuracy(), *viewing, million()]
+    sections += [encoders(), embedding()]
     page = "\n\n".join([INTRODUCTION.strip(), *(s for s in sections if s)])
     (REPOSITORY / "docs/performance.md").write_text(page + "\n")
     write_between_marks(REPOSITORY / "README.md", readme_table())
