@@ -190,6 +190,8 @@ def best_spot(
     """
     from scipy.ndimage import uniform_filter
 
+    placed = np.isfinite(points).all(axis=1)  # what could not be read is nowhere
+    points, own = points[placed], own[placed]
     step = RADIUS_PX / 4
     low = points.min(axis=0)
     bins = [np.arange(low[i], points[:, i].max() + 2 * step, step) for i in (0, 1)]
