@@ -114,7 +114,7 @@ def load(name: str, items: int, cache: Path) -> Data:
     if name == "words":
         vectors = word_vectors(items, cache)
         return Data(
-            vectors, None, "cosine", "exact", f"word vectors ({WORDS}), 100 dimensions"
+            vectors, None, "cosine", "auto", f"word vectors ({WORDS}), 100 dimensions"
         )
     vectors, labels = generated(items)
     return Data(

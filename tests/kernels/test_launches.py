@@ -72,16 +72,16 @@ class _Reads(TorchDispatchMode):
 
 @contextlib.contextmanager
 def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
-    """Collect calls of kernels, torch operations and reads, in order."""
+    """Collect calls of kernels, torch operations, reads and new arrays, in order."""
 
-    def watch(owner: type, name: str) -> None:
+    def watch(owner: Any, name: str, what: str = "read") -> None:
         plain = getattr(owner, name)
 
-        def reading(*args: Any, **kwargs: Any) -> Any:
-            names.append(f"read {owner.__name__}.{name}")
+        def watched(*args: Any, **kwargs: Any) -> Any:
+            names.append(f"{what} {owner.__name__}.{name}")
             return plain(*args, **kwargs)
 
-        patch.setattr(owner, name, reading)
+        patch.setattr(owner, name, watched)
 
     ndarray = runtime.ti.lang._ndarray.ScalarNdarray
     with (
@@ -94,6 +94,7 @@ def noted(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
         for name in ("numpy", "tolist", "cpu", "__array__"):
             watch(torch.Tensor, name)
         watch(runtime.ti, "sync")
+        watch(runtime.ti, "ndarray", "made")
         yield names
 
 
@@ -123,7 +124,10 @@ def test_an_iteration_makes_few_calls_and_reads_nothing(
     assert result.info["target"] == target
     steps = iterations(names)
     assert len(steps) == 100
-    calls = [[c for c in s if not c.startswith(("torch", "read"))] for s in steps]
+    calls = [
+        [c for c in s if not c.startswith(("torch", "read", "made"))] for s in steps
+    ]
+    made = [i for i, s in enumerate(steps) if any(c.startswith("made") for c in s)]
     torches = [[c for c in s if c.startswith("torch")] for s in steps]
     reads = [[c for c in s if c.startswith("read")] for s in steps]
     plain = [i for i in range(1, 100) if i % 5]
@@ -147,6 +151,11 @@ def test_an_iteration_makes_few_calls_and_reads_nothing(
             assert not reads[i]
         else:  # NumPy sorts where the keys are in host memory anyway.
             assert set(reads[i]) <= {"read Tensor.numpy", "read Tensor.__array__"}
+    # Memory is sized before the first step; only the cells' may grow, where the host
+    # looks at them.
+    print(f"{dim}D {target}: new arrays before steps {made}")
+    assert made[0] == 0
+    assert set(made[1:]) <= (set(chosen) if target == "cells" else set())
     # Where host and device do meet, it is seen: the test would notice it elsewhere.
     assert all(reads[i] for i in chosen if target == "cells" or i % 50 == 0)
 

@@ -145,15 +145,16 @@ def test_error_falls_with_theta_at_second_order(
     assert slope >= 1.7
 
 
+@pytest.mark.parametrize("dim", [2, 3])
 @pytest.mark.parametrize("target", ["points", "cells"])
 def test_a_queue_of_one_percent_grows_and_changes_nothing(
-    target: str, rng: np.random.Generator, device: Any
+    target: str, dim: int, rng: np.random.Generator, device: Any
 ) -> None:
-    y = scene("clustered", 2, 6000, rng)
+    y = scene("clustered", dim, 6000, rng)
     whole = evaluated(y, device, target=target)
     asked = int(whole.status[QUEUE])
     small = evaluated(y, device, queue_room=max(16, asked // 100), target=target)
-    print(f"{target}: {asked} entries asked for, grown {small.regrown} times")
+    print(f"{dim}D {target}: asked for {asked} entries, grown {small.regrown} times")
     assert small.regrown >= 1
     assert int(small.status[HALT]) == 0
     assert np.array_equal(small.result.to_numpy(), whole.result.to_numpy())

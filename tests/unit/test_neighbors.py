@@ -226,6 +226,48 @@ def test_cuda_without_a_gpu_says_what_to_install() -> None:
         neighbor_graph(np.zeros((5, 2)), device="cuda")
 
 
+@pytest.mark.parametrize(
+    ("n", "dim", "gpu", "method"),
+    [
+        (20_000, 512, False, "exact"),
+        (1_000_000, 50, False, "ivf"),
+        (60_000, 784, False, "ivf"),
+        (1_000_000, 50, True, "exact"),
+        (1_000_000, 784, True, "ivf"),
+    ],
+)
+def test_the_search_is_chosen_by_size_and_device(n, dim, gpu, method) -> None:
+    assert neighbors._choose("auto", n, dim, gpu) == method
+
+
+@pytest.mark.parametrize("fits", [True, False])
+@pytest.mark.parametrize("method", ["exact", "ivf"])
+def test_a_gpu_gets_the_index_if_it_fits(
+    rng, monkeypatch, caplog, method, fits
+) -> None:
+    import faiss
+
+    sent: list[str] = []
+
+    def to_gpu(resources, which, index):
+        sent.append(type(index).__name__)
+        if not fits:
+            raise RuntimeError("out of memory")
+        return index
+
+    # A FAISS that sees a GPU; its copy there is the index itself.
+    monkeypatch.setattr(faiss, "get_num_gpus", lambda: 1)
+    monkeypatch.setattr(faiss, "StandardGpuResources", object, raising=False)
+    monkeypatch.setattr(faiss, "index_cpu_to_gpu", to_gpu, raising=False)
+    x = rng.standard_normal((900, 6))
+    found = neighbor_graph(x, n_neighbors=10, method=method)
+    assert sent == [{"exact": "IndexFlatL2", "ivf": "IndexIVFFlat"}[method]]
+    assert ("The GPU cannot hold the index" in caplog.text) is not fits
+    on_cpu = neighbor_graph(x, n_neighbors=10, method=method, device="cpu")
+    assert len(sent) == 1
+    np.testing.assert_array_equal(found.indices, on_cpu.indices)
+
+
 def test_damaged_faiss_names_the_extras(monkeypatch) -> None:
     import sys
     import types

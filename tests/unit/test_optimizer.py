@@ -82,11 +82,11 @@ def test_same_input_gives_the_same_bits(rng: np.random.Generator) -> None:
     assert np.array_equal(first.positions, second.positions)
 
 
-@pytest.mark.parametrize("at", [50, 87])
+@pytest.mark.parametrize(("at", "dim"), [(50, 2), (87, 2), (87, 3)])
 def test_resuming_gives_the_bits_of_an_unbroken_run(
-    rng: np.random.Generator, at: int
+    rng: np.random.Generator, at: int, dim: int
 ) -> None:
-    joint, start, _ = problem(rng, 1200, 2)
+    joint, start, _ = problem(rng, 1200, dim)
     saved = io.BytesIO()
 
     def stop(report: IterationReport) -> bool:
