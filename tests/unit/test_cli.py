@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.cli import compute, console, main, source, viewer, whole
+from napari_embed.cli import compute, console, look, main, source, viewer, whole
 from napari_embed.engine.jobs import JOBS
 from napari_embed.engine.progress import JobControl
 from napari_embed.project import Project
@@ -46,6 +46,7 @@ def engine_here() -> Iterator[None]:
     """Let every command use an engine in this process."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(compute, "Engine", EngineHere)
+        patch.setattr(look, "Engine", EngineHere)
         patch.setattr(whole, "Engine", EngineHere)
         patch.setattr(source, "Engine", EngineHere)
         yield
@@ -268,7 +269,7 @@ def test_verify_names_damage_and_repairs_it(
     assert main(["verify", str(project)]) == 1
     assert "content differs" in capsys.readouterr().out
     assert main(["verify", str(project), "--repair"]) == 0
-    assert main(["embed", str(project)]) == 0
+    assert "1 of 1 made again" in capsys.readouterr().out
     assert main(["verify", str(project)]) == 0
     assert chunk.read_bytes() == before
 
@@ -284,8 +285,8 @@ def test_repair_says_what_only_a_backup_can_mend(
     (project / "project.json").write_text(json.dumps(manifest))
     assert main(["verify", str(project), "--repair"]) == 1
     text = capsys.readouterr().out
-    assert "1 cannot be made again" in text
-    assert "napari-embed embed" not in text
+    assert "0 of 1 made again" in text
+    assert "items.parquet: cannot be made again: restore it" in text
 
 
 def test_a_map_of_another_source_is_not_passed_off(

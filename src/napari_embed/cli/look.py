@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from napari_embed.cli.console import say
+from napari_embed.cli.console import Engine, duration, say
 from napari_embed.cli.options import project_argument
 from napari_embed.cli.viewer import open_viewer
 
@@ -150,45 +150,52 @@ def encoders() -> int:
     return 0
 
 
-@click.command(short_help="Read every byte of a project; name what is damaged.")
+@click.command(
+    short_help="Read every byte of a project; name and mend what is damaged.",
+    epilog="""\b
+Examples:
+  napari-embed verify photos.embed
+  napari-embed verify photos.embed --repair
+""",
+)
 @project_argument
-@click.option("--repair", is_flag=True, help="Mark what is damaged to be done again.")
+@click.option("--repair", is_flag=True, help="Make what is damaged again.")
 def verify(project: Path, repair: bool) -> int:
     """Read every byte of PROJECT and name exactly what is damaged or missing.
 
-    With --repair, damaged parts count as not done; run embed or project again and only
-    these are made anew.
+    With --repair, exactly the damaged parts are computed again, with the settings they
+    were made with, and everything is read once more. What cannot be made again is
+    named with the reason (exit code 1).
     """
     from napari_embed.project import Project
 
-    with Project.open(project, mode="a" if repair else "r") as opened:
+    if repair:
+        with Engine() as engine:
+            return _report_repair(engine.run("repair", path=str(project.absolute())))
+    with Project.open(project) as opened:
         problems = opened.verify()
-        for problem in problems:
-            say(str(problem))
-        if repair:
-            for stage in sorted({p.stage for p in problems if p.stage}):
-                chunks = {p.chunk for p in problems if p.stage == stage}
-                whole = None in chunks or not stage.startswith(
-                    ("thumb", "embed", "meas")
-                )
-                opened.invalidate_chunks(
-                    stage, None if whole else [c for c in chunks if c is not None]
-                )
+    for problem in problems:
+        say(str(problem))
     if not problems:
         say(f"{project} is whole.")
         return 0
-    lost = sum(not p.stage for p in problems)
-    if repair and len(problems) > lost:
-        say(
-            f"{len(problems) - lost} damaged parts count as not done. Make them again: "
-            f"napari-embed embed {project}, then napari-embed project {project}"
-        )
-    if repair:
-        if lost:
-            say(f"{lost} cannot be made again. Restore them from a backup.")
-        return 1 if lost else 0
     say(f"{len(problems)} problems. To mend: napari-embed verify {project} --repair")
     return 1
+
+
+def _report_repair(result: dict[str, Any]) -> int:
+    """Say what was damaged, what was made again and what was not."""
+    for problem in result["found"]:
+        say(str(problem))
+    mended, left = int(result["n_mended"]), result["left"]
+    if not result["found"]:
+        say("The project is whole; nothing was changed.")
+    else:
+        took = duration(result["seconds"])
+        say(f"{mended:,} of {len(result['found']):,} made again in {took}.")
+    for path, reason in left:
+        say(f"Not made again: {path}: {reason}")
+    return 1 if left else 0
 
 
 COMMANDS = (view, status, encoders, verify)

@@ -74,6 +74,9 @@ class ChunkRunner:
         alone.
     shrink_to
         Pixels on an image's shorter side that the encoder can make use of.
+    note_unread
+        Whether images that cannot be read are errors of the thumbnails; where images
+        are encoded, they belong to the vectors.
     """
 
     def __init__(
@@ -85,8 +88,9 @@ class ChunkRunner:
         encoder: Encoder | None = None,
         vectors: ChunkStage | None = None,
         shrink_to: int = DEFAULT_SHRINK_TO_PX,
+        note_unread: bool = False,
     ) -> None:
-        self._shrink_to = shrink_to
+        self._shrink_to, self._note_unread = shrink_to, note_unread
         self._project, self._source, self._encoder = project, source, encoder
         self._vectors, self._thumbnails = vectors, thumbnails
         self._to_encode = set(vectors.pending() if vectors else ())
@@ -188,8 +192,7 @@ class ChunkRunner:
         errors = {k: v for piece in parts for k, v in piece.errors.items()}
         if chunk in self._to_show:
             pictures = [p.thumbnails for p in parts if p.thumbnails is not None]
-            # Where images are encoded, their errors belong to the vectors.
-            unread = errors if self._vectors is None else None
+            unread = errors if self._note_unread else None
             self._thumbnails.write(chunk, np.concatenate(pictures), errors=unread)
         if self._vectors is not None and chunk in self._to_encode:
             self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]

@@ -14,10 +14,11 @@ from napari_embed.arrays import Projection
 from napari_embed.encoders import list_encoders, load_encoder
 from napari_embed.encoders.channelwise import ChannelwiseEncoder
 from napari_embed.engine.chunks import ChunkRunner
+from napari_embed.engine.learning import Sample, fit, nothing_readable
 from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.result import StageResult
-from napari_embed.errors import CorruptChunkError, InputError
+from napari_embed.errors import InputError
 from napari_embed.params import EmbedParams, fingerprint
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 
@@ -33,6 +34,7 @@ __all__ = [
     "embeddings_name",
     "import_positions",
     "import_vectors",
+    "make_thumbnails",
     "prepare",
 ]
 
@@ -45,10 +47,6 @@ OWN_VECTORS = "vectors"
 EMBED_VERSION = 1
 THUMBNAIL_VERSION = 1
 IMPORT_VERSION = 1
-
-FIT_BYTES = 1 << 30
-FIT_BLOCK = 64
-REASONS_SHOWN = 3
 
 
 def embeddings_name(encoder: str) -> str:
@@ -71,6 +69,18 @@ def _thumbnail_stage(project: Project) -> ChunkStage:
         dtype=np.uint8,
         params={"size": shape[0]},
     )
+
+
+def make_thumbnails(
+    project: Project, control: JobControl, *, note_unread: bool
+) -> None:
+    """Make the thumbnails that are missing, without encoding anything."""
+    stage = _thumbnail_stage(project)
+    runner = ChunkRunner(
+        project, project.source(), thumbnails=stage, note_unread=note_unread
+    )
+    runner.run(control)
+    runner.seal({})
 
 
 def _failed_ids(project: Project, key: str) -> NDArray[np.int64]:
@@ -118,7 +128,7 @@ class EmbedRun:
     name: str
     fingerprint: str
     detail: int
-    sample: _Sample
+    sample: Sample
 
     def n_left(self, project: Project) -> int:
         """Return how many images have no vector yet."""
@@ -144,7 +154,7 @@ def prepare(
         "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
     )
     detail = _useful_px(params.encoder)
-    sample = _Sample(project, source, params.random_state, detail)
+    sample = Sample(project, source, params.random_state, detail)
     name = embeddings_name(params.encoder)
     return EmbedRun(params, source, encoder, name, print_, detail, sample)
 
@@ -208,7 +218,7 @@ def embed_images(
     todo = runner.pending()
     _check_space(project, len(todo), encoder.dim)
     if runner.has_to_encode and encoder.needs_fit:
-        _fit(project, run.sample, encoder, control, name, print_)
+        fit(project, run.sample, encoder, control, name=name, made_of=print_)
     begun = time.monotonic()
     if todo:
         runner.run(control)
@@ -275,77 +285,8 @@ def _count_failed(project: Project, key: str, reasons: list[str]) -> int:
     if failed == project.n_items:
         project.invalidate_chunks(key)
         project.invalidate_chunks("thumbnails")
-        raise _nothing_readable(project.n_items, reasons)
+        raise nothing_readable(project.n_items, reasons)
     return failed
-
-
-def _nothing_readable(n: int, reasons: list[str]) -> InputError:
-    shown = "; ".join(reasons[:REASONS_SHOWN])
-    return InputError(
-        f"None of the {n:,} images could be read, so there is nothing to embed. "
-        f"First reasons: {shown}"
-    )
-
-
-def _fit(
-    project: Project,
-    sample: _Sample,
-    encoder: Encoder,
-    control: JobControl,
-    name: str,
-    print_: str,
-) -> None:
-    """Teach the encoder on a sample, or give it what it learned before.
-
-    The state is on disk before the first chunk, so every chunk of a project is made
-    with the same one, whatever happens in between.
-    """
-    try:
-        state = project.read_encoder_state(name, fingerprint=print_)
-    except CorruptChunkError as error:
-        logger.warning("The encoder learns again: %s", error)
-        state = None
-    if state is not None:
-        encoder.load_state(state)
-        return
-    images = sample.read(encoder.fit_size, control)
-    encoder.fit(images, progress=control.reporter("learning", unit="images"))
-    project.write_encoder_state(name, encoder.state(), fingerprint=print_)
-
-
-@dataclass(frozen=True)
-class _Sample:
-    """Images for an encoder to learn from, the same ones at every call."""
-
-    project: Project
-    source: Source
-    random_state: int
-    shrink_to: int
-
-    def read(self, most: int, control: JobControl) -> list[NDArray[np.uint8]]:
-        """Return up to ``most`` readable images, of at most `FIT_BYTES` together."""
-        n = self.project.n_items
-        wanted = min(n, most)
-        rng = np.random.default_rng(self.random_state)
-        # Four times as many, because some may not be readable.
-        ids = rng.choice(n, size=min(n, 4 * wanted), replace=False)
-        images: list[NDArray[np.uint8]] = []
-        reasons: list[str] = []
-        size = 0
-        for start in range(0, ids.size, FIT_BLOCK):
-            items = self.project.items(rows=ids[start:][:FIT_BLOCK])
-            for image, reason in self.source.read(items, shrink_to=self.shrink_to):
-                if image is not None:
-                    images.append(image)
-                    size += image.nbytes
-                elif len(reasons) < REASONS_SHOWN:
-                    reasons.append(reason or "no reason given")
-            control.progress("sample", min(len(images), wanted), wanted, unit="images")
-            if len(images) >= wanted or size > FIT_BYTES:
-                break
-        if not images:
-            raise _nothing_readable(ids.size, reasons)
-        return images[:wanted]
 
 
 def import_vectors(
@@ -398,9 +339,7 @@ def import_vectors(
     if not stage.sealed:
         stage.seal(info)
     if project.has_images:
-        runner = ChunkRunner(project, source, thumbnails=_thumbnail_stage(project))
-        runner.run(control)
-        runner.seal({})
+        make_thumbnails(project, control, note_unread=True)
     return StageResult(
         "embed",
         OWN_VECTORS,
@@ -461,7 +400,8 @@ def import_positions(project: Project) -> str | None:
     name = f"given-{values.shape[1]}d"
     scans = [project.manifest.scans] if project.manifest.scans else []
     print_ = fingerprint("given", IMPORT_VERSION, _items_fingerprint(project), *scans)
-    if project.stage_info(f"projections/{name}").fingerprint != print_:
+    stored = project.stage_info(f"projections/{name}")
+    if stored.fingerprint != print_ or stored.state != "sealed":
         info = {"n_components": int(values.shape[1]), "method": "given"}
         project.write_projection(
             name, Projection(values, info=info), fingerprint=print_, info=info

@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.engine.decoding import PIECE_IMAGES, decode_ahead
-from napari_embed.engine.embedding import FIT_BYTES, EmbedRun, prepare
+from napari_embed.engine.embedding import EmbedRun, prepare
+from napari_embed.engine.learning import FIT_BYTES
 from napari_embed.errors import InputError
 
 if TYPE_CHECKING:

@@ -26,6 +26,7 @@ from napari_embed.engine.inspection import run_inspect
 from napari_embed.engine.likeness import Likeness
 from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
+from napari_embed.engine.repair import run_repair
 from napari_embed.engine.rescan import run_reroot, run_rescan
 from napari_embed.engine.similarity import SimilarityEngine
 from napari_embed.engine.worker import Emit, JobFunction
@@ -158,6 +159,14 @@ def _inspect(
         ).to_dict()
 
 
+def _repair(
+    arguments: dict[str, Any], control: JobControl, emit: Emit
+) -> dict[str, Any]:
+    """Arguments: path."""
+    with _open(arguments, control) as project:
+        return run_repair(project, control).to_dict()
+
+
 def _find(arguments: dict[str, Any], control: JobControl, emit: Emit) -> dict[str, Any]:
     """Arguments: project_path, kind, options, given, out; see `engine.finding`.
 
@@ -255,6 +264,7 @@ JOBS: dict[str, JobFunction] = {
     "neighbors": _neighbors,
     "project": _project,
     "inspect": _inspect,
+    "repair": _repair,
     "find": _find,
     "export": _export,
     "estimate": _estimate,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from napari_embed.errors import CorruptChunkError, InputError
 from napari_embed.project.atomic import atomic_file
 
-__all__ = ["read_npz", "write_npz"]
+__all__ = ["npz_bytes", "read_npz", "write_npz"]
 
 
 def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -33,6 +34,13 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]]) -> None:
             raise InputError(f"{name!r} holds objects, not numbers.")
     with atomic_file(path) as file:
         np.savez(file, allow_pickle=False, **plain)
+
+
+def npz_bytes(arrays: Mapping[str, NDArray[Any]]) -> bytes:
+    """Return what `write_npz` would write."""
+    buffer = io.BytesIO()
+    np.savez(buffer, allow_pickle=False, **arrays)
+    return buffer.getvalue()
 
 
 def read_npz(path: Path, *, most_bytes: int) -> dict[str, NDArray[Any]]:

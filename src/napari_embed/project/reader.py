@@ -7,7 +7,7 @@ import math
 import os
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -280,6 +280,10 @@ class ProjectReader:
         """Return it, or None when there is none or its fingerprint is another."""
         check_key(f"encoders/{name}", ("encoders/",))
         return results.read_encoder_state(self.path, self._ledger, name, fingerprint)
+
+    def is_encoder_state(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
+        """Return whether these arrays are, to the bit, what an encoder had learned."""
+        return results.is_encoder_state(self._ledger, name, arrays)
 
     def read_neighbors(self, name: str, *, most: int | None = None) -> NeighborGraph:
         """Return a neighbor graph, or only the ``most`` nearest neighbors of each item.

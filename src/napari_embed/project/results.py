@@ -30,6 +30,7 @@ from napari_embed.errors import (
 from napari_embed.params import canonical_json
 from napari_embed.project.atomic import (
     STAGING,
+    checksum_bytes,
     checksum_file,
     new_staging_folder,
     remove_tree,
@@ -42,12 +43,13 @@ from napari_embed.project.ledger import (
     Ledger,
     StageRecord,
 )
-from napari_embed.project.npz import read_npz, write_npz
+from napari_embed.project.npz import npz_bytes, read_npz, write_npz
 from napari_embed.project.stages import StoredRows
 from napari_embed.project.store import ArraySpec, DiskArray, create_root, file_damage
 
 __all__ = [
     "finish_swaps",
+    "is_encoder_state",
     "read_encoder_state",
     "read_neighbors",
     "read_projection",
@@ -290,6 +292,16 @@ def write_encoder_state(
     write_npz(root / path, arrays)
     size, checksum = checksum_file(root / path)
     ledger.put_file(FileRecord(path, f"encoders/{name}", size, checksum, fingerprint))
+
+
+def is_encoder_state(
+    ledger: Ledger, name: str, arrays: Mapping[str, NDArray[Any]]
+) -> bool:
+    """Return whether these arrays are, to the bit, what was stored."""
+    record = ledger.file(f"encoders/{name}.npz")
+    content = npz_bytes(arrays)
+    found = (len(content), checksum_bytes(content))
+    return record is not None and found == (record.size, record.checksum)
 
 
 def read_encoder_state(
