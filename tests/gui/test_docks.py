@@ -131,7 +131,9 @@ def test_many_failures_are_counted_not_listed(window):
     info = replace(window.state.project, n_errors=5000, errors=errors)
     window.controller.update(project=info)
     assert window.panels.project.error_list.count() == 201
-    assert window.panels.project.error_list.item(200).text() == "and 4,800 more"
+    assert window.panels.project.error_list.item(200).text() == (
+        "and 4,800 more, all in errors.csv"
+    )
 
 
 def test_text_from_data_is_never_html(window):

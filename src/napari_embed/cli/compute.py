@@ -48,7 +48,7 @@ def outcome(result: dict[str, Any], project: Path) -> int:
         return 0
     say(
         f"{failed:,} of {result['n_items']:,} items have no vector and are left out. "
-        f"Why: napari-embed status {project} --errors"
+        f"Why: napari-embed status {project} --errors, or errors.csv in it"
     )
     return EXIT_SOME_FAILED
 

@@ -30,9 +30,12 @@ from napari_embed.errors import EmbedError, InputError, JobCancelled
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
 if TYPE_CHECKING:
+    from napari_embed.encoders import Encoder
     from napari_embed.project import Problem, Project
 
 __all__ = ["Repair", "run_repair"]
+
+Remake = Callable[[], object]
 
 ORDER = (
     "checkpoints", "pieces", "encoders", "embeddings", "thumbnails", "measures",
@@ -72,7 +75,9 @@ class Repair:
         }
 
 
-def run_repair(project: Project, control: JobControl) -> Repair:
+def run_repair(
+    project: Project, control: JobControl, *, encoder: Encoder | None = None
+) -> Repair:
     """Verify a project, make damaged chunks again, and verify it once more.
 
     Parameters
@@ -81,6 +86,8 @@ def run_repair(project: Project, control: JobControl) -> Repair:
         Open for writing.
     control
         Progress out, cancel and pause in.
+    encoder
+        One of your own, for vectors that it had made.
 
     Raises
     ------
@@ -91,15 +98,16 @@ def run_repair(project: Project, control: JobControl) -> Repair:
     started = time.monotonic()
     check = control.reporter("verify", unit="files")
     problems = project.verify(progress=check)
+    mender = _Mender(project, control, encoder)
     stages: dict[str, list[Problem]] = defaultdict(list)
     for problem in problems:
         stages[problem.stage].append(problem)
     reasons = {"": NO_COPY}
-    remakes: dict[str, Callable[[], object]] = {}
+    remakes: dict[str, Remake] = {}
     keys = sorted((key for key in stages if key), key=_rank)
     for key in keys:
         with _told(reasons, key):
-            reasons[key] = _make_ready(project, control, key, stages[key], remakes)
+            reasons[key] = mender.make_ready(key, stages[key], remakes)
     # Only now: what makes one stage again may find another one pending.
     for key in keys:
         if key in remakes:
@@ -127,127 +135,109 @@ def _told(reasons: dict[str, str], key: str) -> Iterator[None]:
         reasons[key] = str(error)
 
 
-def _make_ready(
-    project: Project,
-    control: JobControl,
-    key: str,
-    problems: list[Problem],
-    remakes: dict[str, Callable[[], object]],
-) -> str:
-    """Make the damaged parts of a stage pending and note how they are made again.
-
-    Returns why that cannot be, or "".
-    """
-    kind, _, name = key.partition("/")
-    if kind in ("checkpoints", "pieces"):
-        project.invalidate_chunks(key)
-        return ""
-    if kind == "encoders":
-        return _learn_again(project, control, name)
-    stored = project.stage_info(key)
-    if kind not in _WAYS or stored.state == "missing":
-        return NO_COPY
-    chunked = kind in ("embeddings", "thumbnails", "measures")
-    if chunked and stored.state == "partial":
-        project.invalidate_chunks(key, _numbers(problems))
-        return GOES_ON
-    remakes[key] = _WAYS[kind](project, control, name)
-    project.invalidate_chunks(key, _numbers(problems) if chunked else None)
-    return ""
-
-
 def _numbers(problems: list[Problem]) -> list[int]:
     """Return the damaged chunks; metadata are written anew when a stage begins."""
     return sorted({p.chunk for p in problems if p.chunk is not None})
 
 
-def _learn_again(project: Project, control: JobControl, name: str) -> str:
-    """Let an encoder learn what it had learned; keep it only if it is the same."""
-    run = prepare(project, _embed_params(project, name), control)
-    if not run.encoder.needs_fit:
-        return "this encoder learns nothing in this version"
-    if not fit_as_before(
-        project, run.sample, run.encoder, control, name=name, made_of=run.fingerprint
-    ):
-        return (
-            "the images have changed since, so the encoder learns something else; "
-            "vectors that are there stay valid"
+@dataclass(frozen=True)
+class _Mender:
+    """Knows how each stage of one project is made again."""
+
+    project: Project
+    control: JobControl
+    own: Encoder | None
+
+    def make_ready(
+        self, key: str, problems: list[Problem], remakes: dict[str, Remake]
+    ) -> str:
+        """Make damaged parts of a stage pending; note in ``remakes`` how to go on.
+
+        Returns why it cannot be made again now, or "".
+        """
+        kind, _, name = key.partition("/")
+        if kind in ("checkpoints", "pieces"):
+            self.project.invalidate_chunks(key)
+            return ""
+        if kind == "encoders":
+            return self._learn_again(name)
+        stored = self.project.stage_info(key)
+        if kind not in ORDER or stored.state == "missing":
+            return NO_COPY
+        chunked = kind in ("embeddings", "thumbnails", "measures")
+        if chunked and stored.state == "partial":
+            self.project.invalidate_chunks(key, _numbers(problems))
+            return GOES_ON
+        # Whatever is missing for it is to be said before anything is changed.
+        remakes[key] = getattr(self, f"_{kind}")(name)
+        self.project.invalidate_chunks(key, _numbers(problems) if chunked else None)
+        return ""
+
+    def _encoder_of(self, name: str) -> tuple[EmbedParams, Encoder | None]:
+        """Return the settings of some embeddings, and their encoder if it was given."""
+        stored = self.project.stage_info(f"embeddings/{name}")
+        if not stored.params:
+            raise InputError("its settings are not known")
+        params = EmbedParams.from_dict(dict(stored.params))
+        given = self.own is not None and self.own.name == params.encoder
+        return params, self.own if given else None
+
+    def _learn_again(self, name: str) -> str:
+        """Let an encoder learn what it had learned; keep it only if it is the same."""
+        params, own = self._encoder_of(name)
+        run = prepare(self.project, params, self.control, encoder=own)
+        if not run.encoder.needs_fit:
+            return "this encoder learns nothing in this version"
+        same = fit_as_before(
+            self.project, run.sample, run.encoder, self.control, name=name,
+            made_of=run.fingerprint,
+        )  # fmt: skip
+        changed = "the images have changed, so the encoder would learn something else"
+        return "" if same else changed
+
+    def _embeddings(self, name: str) -> Remake:
+        if name == OWN_VECTORS:
+            self.project.source()
+            return lambda: import_vectors(self.project, self.control)
+        params, own = self._encoder_of(name)
+        run = prepare(self.project, params, self.control, encoder=own)
+        stored = self.project.stage_info(f"embeddings/{name}")
+        if run.fingerprint != stored.fingerprint:
+            raise InputError(
+                "the encoder is another one than it was made with; make all vectors "
+                f"anew: napari-embed embed --encoder {params.encoder}"
+            )
+        return lambda: embed_images(self.project, params, self.control, encoder=own)
+
+    def _thumbnails(self, _: str) -> Remake:
+        self.project.source()
+        encoded = any(
+            s.key.startswith("embeddings/") and s.key != f"embeddings/{OWN_VECTORS}"
+            for s in self.project.stages()
         )
-    return ""
-
-
-def _embed_params(project: Project, name: str) -> EmbedParams:
-    """Return the settings of some embeddings, or raise what is in the way."""
-    stored = project.stage_info(f"embeddings/{name}")
-    if not stored.params:
-        raise InputError("its settings are not known")
-    return EmbedParams.from_dict(dict(stored.params))
-
-
-def _embeddings(
-    project: Project, control: JobControl, name: str
-) -> Callable[[], object]:
-    if name == OWN_VECTORS:
-        project.source()  # must be there before anything is changed
-        return lambda: import_vectors(project, control)
-    params = _embed_params(project, name)
-    run = prepare(project, params, control)
-    stored = project.stage_info(f"embeddings/{name}")
-    if run.fingerprint != stored.fingerprint:
-        raise InputError(
-            "the encoder is another one than it was made with; make all vectors anew "
-            f"with napari-embed embed --encoder {params.encoder}"
+        return lambda: make_thumbnails(
+            self.project, self.control, note_unread=not encoded
         )
-    return lambda: embed_images(project, params, control, encoder=run.encoder)
 
+    def _measures(self, _: str) -> Remake:
+        self.project.source()
+        return lambda: run_inspect(self.project, self.control)
 
-def _thumbnails(
-    project: Project, control: JobControl, _name: str
-) -> Callable[[], object]:
-    project.source()
-    encoded = any(
-        s.key.startswith("embeddings/") and s.key != f"embeddings/{OWN_VECTORS}"
-        for s in project.stages()
-    )
-    return lambda: make_thumbnails(project, control, note_unread=not encoded)
+    def _neighbors(self, name: str) -> Remake:
+        stored = self.project.stage_info(f"neighbors/{name}")
+        params = NeighborParams.from_dict(dict(stored.params))
+        least = int(stored.info.get("k_wanted") or 1)
+        return lambda: run_neighbors(
+            self.project, params, self.control, embeddings=name, at_least=least
+        )
 
-
-def _measures(
-    project: Project, control: JobControl, _name: str
-) -> Callable[[], object]:
-    project.source()
-    return lambda: run_inspect(project, control)
-
-
-def _neighbors(
-    project: Project, control: JobControl, name: str
-) -> Callable[[], object]:
-    stored = project.stage_info(f"neighbors/{name}")
-    params = NeighborParams.from_dict(dict(stored.params))
-    least = int(stored.info.get("k_wanted") or 1)
-    return lambda: run_neighbors(
-        project, params, control, embeddings=name, at_least=least
-    )
-
-
-def _projection(
-    project: Project, control: JobControl, name: str
-) -> Callable[[], object]:
-    stored = project.stage_info(f"projections/{name}")
-    if stored.info.get("method") == "given":
-        project.source()
-        return lambda: import_positions(project)
-    params = ProjectionParams.from_dict(dict(stored.params))
-    embeddings = str(stored.info.get("embeddings") or "") or None
-    return lambda: run_projection(
-        project, params, control, embeddings=embeddings, name=name
-    )
-
-
-_WAYS: dict[str, Callable[[Project, JobControl, str], Callable[[], object]]] = {
-    "embeddings": _embeddings,
-    "thumbnails": _thumbnails,
-    "measures": _measures,
-    "neighbors": _neighbors,
-    "projections": _projection,
-}
+    def _projections(self, name: str) -> Remake:
+        stored = self.project.stage_info(f"projections/{name}")
+        if stored.info.get("method") == "given":
+            self.project.source()
+            return lambda: import_positions(self.project)
+        params = ProjectionParams.from_dict(dict(stored.params))
+        embeddings = str(stored.info.get("embeddings") or "") or None
+        return lambda: run_projection(
+            self.project, params, self.control, embeddings=embeddings, name=name
+        )

@@ -37,6 +37,7 @@ from napari_embed.project.checkpoints import (
     remove_checkpoint,
     write_checkpoint,
 )
+from napari_embed.project.error_list import write_error_list
 from napari_embed.project.growing import (
     FILES_NAME,
     finish_update,
@@ -190,6 +191,15 @@ class Project(ProjectReader):
         except BaseException:
             project.close()
             raise
+
+    def close(self) -> None:
+        """Write the list of errors and give the lock back; twice does no harm."""
+        if self._lock is not None:
+            try:
+                write_error_list(self.path, self.errors())
+            except (StoreError, InputError) as error:
+                _log.warning("The list of errors is not written: %s", error)
+        super().close()
 
     # chunked stages
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any
@@ -16,11 +15,10 @@ import pyarrow.parquet as pq
 from napari_embed.curation.export.rows import Rows
 from napari_embed.errors import IncompleteStageError, InputError
 from napari_embed.project.atomic import atomic_file
+from napari_embed.project.error_list import guarded
 
 __all__ = ["write_csv", "write_jsonl", "write_parquet", "write_paths"]
 
-_FORMULA = r"^[=+\-@\t\r\n]"
-_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$"
 _LINE_BREAK = r"[\r\n]"
 _SEPARATOR = "; "
 
@@ -80,7 +78,7 @@ def write_csv(
 
     def prepared(table: pa.Table) -> pa.Table:
         table = _joined(table) if all_columns else table.select(names)
-        return _guarded(table) if guard_text else table
+        return guarded(table) if guard_text else table
 
     def writer(file: IO[bytes], schema: pa.Schema) -> Any:
         return pyarrow.csv.CSVWriter(file, schema)
@@ -162,19 +160,3 @@ def _without_nan(table: pa.Table) -> pa.Table:
             column = pc.if_else(pc.is_finite(table[i]), table[i], None)
             table = table.set_column(i, field.name, column)
     return table
-
-
-def _guarded(table: pa.Table) -> pa.Table:
-    """Put an apostrophe before what a spreadsheet would take for a formula."""
-    columns = []
-    for column in table.columns:
-        if pa.types.is_string(column.type):
-            risky = pc.and_(
-                pc.match_substring_regex(column, _FORMULA),
-                pc.invert(pc.match_substring_regex(column, _NUMBER)),
-            )
-            quoted = pc.binary_join_element_wise("'", column, "")
-            column = pc.if_else(risky, quoted, column)
-        columns.append(column)
-    names = [f"'{n}" if re.match(_FORMULA, n) else n for n in table.column_names]
-    return pa.table(columns, names=names)

@@ -303,7 +303,10 @@ class ProjectPanel(Panel):
                 item.setToolTip(f"{error.source}\n{error.reason}")
         hidden = info.n_errors - len(info.errors)
         if hidden:
-            self.error_list.addItem(f"and {hidden:,} more")
+            self.error_list.addItem(f"and {hidden:,} more, all in errors.csv")
+        self.error_fold.toggle.setToolTip(
+            "All of them, with reasons: errors.csv in the project's folder"
+        )
         rows = self.error_list.count() * self.error_list.sizeHintForRow(0)
         self.error_list.setFixedHeight(min(140, rows + 8))
 
