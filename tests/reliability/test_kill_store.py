@@ -16,7 +16,7 @@ import pytest
 from napari_embed.project import Project
 from napari_embed.sources import SourceSpec
 
-KILLS = int(os.environ.get("NAPARI_EMBED_KILLS", "10"))
+KILLS = int(os.environ.get("NAPARI_EMBED_KILLS", "20"))
 N, ROWS = 1000, 16
 WRITER = Path(__file__).with_name("store_writer.py")
 

@@ -24,7 +24,7 @@ from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
     from napari_embed.project import ChunkStage, Project
-    from napari_embed.sources import Source
+    from napari_embed.sources.spec import ImageReader
 
 __all__ = ["ChunkRunner", "encode_piece"]
 
@@ -82,7 +82,7 @@ class ChunkRunner:
     def __init__(
         self,
         project: Project,
-        source: Source,
+        source: ImageReader,
         *,
         thumbnails: ChunkStage,
         encoder: Encoder | None = None,

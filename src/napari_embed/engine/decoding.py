@@ -23,7 +23,7 @@ from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from napari_embed.sources import Source
+    from napari_embed.sources.spec import ImageReader
 
 __all__ = ["PIECE_IMAGES", "Items", "Piece", "decode_ahead"]
 
@@ -71,7 +71,7 @@ class Piece:
 
 def _decode_chunk(
     listed: Items,
-    source: Source,
+    source: ImageReader,
     chunk: int,
     rows: slice,
     thumbnail_px: int,
@@ -130,7 +130,7 @@ class _Feed:
 
 def decode_ahead(
     listed: Items,
-    source: Source,
+    source: ImageReader,
     chunks: Sequence[tuple[int, slice, int]],
     *,
     shrink_to: int = DEFAULT_SHRINK_TO_PX,

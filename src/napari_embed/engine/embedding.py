@@ -14,6 +14,7 @@ from napari_embed.arrays import Projection
 from napari_embed.encoders import list_encoders, load_encoder
 from napari_embed.encoders.channelwise import ChannelwiseEncoder
 from napari_embed.engine.chunks import ChunkRunner
+from napari_embed.engine.decoders import contained
 from napari_embed.engine.learning import Sample, fit, nothing_readable
 from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
     from napari_embed.project import ChunkStage, Project
     from napari_embed.sources import Source
+    from napari_embed.sources.spec import ImageReader
 
 __all__ = [
     "OWN_VECTORS",
@@ -76,11 +78,10 @@ def make_thumbnails(
 ) -> None:
     """Make the thumbnails that are missing, without encoding anything."""
     stage = _thumbnail_stage(project)
-    runner = ChunkRunner(
-        project, project.source(), thumbnails=stage, note_unread=note_unread
-    )
-    runner.run(control)
-    runner.seal({})
+    with contained(project.source(), project.n_items, project.path) as reader:
+        runner = ChunkRunner(project, reader, thumbnails=stage, note_unread=note_unread)
+        runner.run(control)
+        runner.seal({})
 
 
 def _failed_ids(project: Project, key: str) -> NDArray[np.int64]:
@@ -191,7 +192,21 @@ def embed_images(
     """
     started = time.monotonic()
     run = prepare(project, params, control, encoder=encoder)
-    params, source, encoder = run.params, run.source, run.encoder
+    with contained(run.source, project.n_items, project.path) as reader:
+        result = _embed(project, run, reader, control, retry_failed=retry_failed)
+    return replace(result, seconds=time.monotonic() - started)
+
+
+def _embed(
+    project: Project,
+    run: EmbedRun,
+    reader: ImageReader,
+    control: JobControl,
+    *,
+    retry_failed: bool,
+) -> StageResult:
+    """Encode what ``reader`` reads."""
+    params, encoder = run.params, run.encoder
     name, key, print_ = run.name, f"embeddings/{run.name}", run.fingerprint
     if retry_failed:
         _retry_of(project, key, print_)
@@ -202,7 +217,7 @@ def embed_images(
     }
     runner = ChunkRunner(
         project,
-        source,
+        reader,
         thumbnails=_thumbnail_stage(project),
         encoder=encoder,
         vectors=project.begin_stage(
@@ -218,7 +233,8 @@ def embed_images(
     todo = runner.pending()
     _check_space(project, len(todo), encoder.dim)
     if runner.has_to_encode and encoder.needs_fit:
-        fit(project, run.sample, encoder, control, name=name, made_of=print_)
+        sample = replace(run.sample, source=reader)
+        fit(project, sample, encoder, control, name=name, made_of=print_)
     begun = time.monotonic()
     if todo:
         runner.run(control)
@@ -232,7 +248,6 @@ def embed_images(
         n_items=project.n_items,
         n_failed=info["n_failed"],
         n_done_now=runner.encoded,
-        seconds=time.monotonic() - started,
         info=info | {"rate": rate or None},
     )
 

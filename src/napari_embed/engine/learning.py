@@ -15,7 +15,7 @@ from napari_embed.errors import CorruptChunkError, InputError
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
     from napari_embed.project import Project
-    from napari_embed.sources import Source
+    from napari_embed.sources.spec import ImageReader
 
 __all__ = ["Sample", "fit", "fit_as_before", "nothing_readable"]
 
@@ -90,7 +90,7 @@ class Sample:
     """Images for an encoder to learn from, the same ones at every call."""
 
     project: Project
-    source: Source
+    source: ImageReader
     random_state: int
     shrink_to: int
 

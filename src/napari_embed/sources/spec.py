@@ -17,6 +17,7 @@ __all__ = [
     "DEFAULT_SHRINK_TO_PX",
     "MAX_ITEMS",
     "DecodedItem",
+    "ImageReader",
     "ProgressCallback",
     "Source",
     "SourceKind",
@@ -137,7 +138,17 @@ class ValueRange(NamedTuple):
     extremes: tuple[float, float]
 
 
-class Source(Protocol):
+class ImageReader(Protocol):
+    """What gives images of items: a source, or decoders around it."""
+
+    def read(
+        self, items: pa.Table, *, shrink_to: int | None = DEFAULT_SHRINK_TO_PX
+    ) -> Iterator[DecodedItem]:
+        """Yield one decoded item per row, in order; a bad image never raises."""
+        ...
+
+
+class Source(ImageReader, Protocol):
     """A place items come from. The row order of `list_items` is the item id."""
 
     @property
@@ -152,12 +163,6 @@ class Source(Protocol):
 
     def list_items(self, *, progress: ProgressCallback | None = None) -> pa.Table:
         """Return one row per item: ``source``, ``label`` and extra columns."""
-        ...
-
-    def read(
-        self, items: pa.Table, *, shrink_to: int | None = DEFAULT_SHRINK_TO_PX
-    ) -> Iterator[DecodedItem]:
-        """Yield one decoded item per row, in order; a bad image never raises."""
         ...
 
     def full_resolution(self, item: str) -> NDArray[np.uint8]:
