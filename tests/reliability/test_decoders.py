@@ -46,15 +46,26 @@ def folder(tmp_path: Path, rng: np.random.Generator) -> Path:
     return images
 
 
+def children() -> set[int]:
+    """Return the processes that this one has started and that still run."""
+    found = psutil.Process().children()
+    return {p.pid for p in found if p.status() != psutil.STATUS_ZOMBIE}
+
+
+def reading_threads() -> set[int | None]:
+    names = ("napari-embed-read", "napari-embed-watch")
+    return {t.ident for t in threading.enumerate() if t.name.startswith(names)}
+
+
 @pytest.fixture
-def nothing_left() -> Iterator[None]:
-    """Afterwards no process, thread or open file may be left."""
+def before() -> Iterator[set[int]]:
+    """Child processes at the start; no other, no thread, no file may be left."""
     me = psutil.Process()
-    files = me.num_fds()
-    yield
-    assert [p for p in me.children() if p.status() != "zombie"] == []
-    assert not [t for t in threading.enumerate() if t.name.startswith("napari-embed")]
-    assert me.num_fds() <= files
+    files, running, threads = me.num_fds(), children(), reading_threads()
+    yield running
+    assert children() <= running
+    assert reading_threads() <= threads
+    assert me.num_fds() <= files + 2  # a library may have opened one of its own
 
 
 def rows(*names: str | None) -> pa.Table:
@@ -62,7 +73,7 @@ def rows(*names: str | None) -> pa.Table:
 
 
 def test_images_and_reasons_are_those_of_the_source(
-    folder: Path, nothing_left: None
+    folder: Path, before: set[int]
 ) -> None:
     source = open_source(SourceSpec("folder", str(folder)))
     items = pa.concat_tables([source.list_items(), rows("../x.png", "gone.png")],
@@ -82,7 +93,7 @@ def test_images_and_reasons_are_those_of_the_source(
 
 
 def test_bad_decoders_cost_one_image_each(
-    folder: Path, chance: random.Random, nothing_left: None
+    folder: Path, chance: random.Random, before: set[int]
 ) -> None:
     reasons = {
         "segv": "SIGSEGV", "abort": "SIGABRT", "exit": "exit status 3",
@@ -93,7 +104,7 @@ def test_bad_decoders_cost_one_image_each(
         shutil.copy(folder / "000.png", folder / f"{kind}.png")
         names.insert(chance.randrange(len(names)), f"{kind}.png")
     pool = DecoderPool(
-        folder, processes=2, command=DUMMY, cpu_s=1, memory_bytes=1 << 30
+        folder, processes=2, command=DUMMY, cpu_s=1, memory_bytes=1 << 29
     )
     with contextlib.closing(pool):
         got = list(pool.read(rows(*names)))
@@ -106,7 +117,7 @@ def test_bad_decoders_cost_one_image_each(
 
 
 def test_a_decoder_that_sleeps_is_ended_by_the_clock(
-    folder: Path, nothing_left: None
+    folder: Path, before: set[int]
 ) -> None:
     shutil.copy(folder / "000.png", folder / "sleep.png")
     pool = DecoderPool(folder, processes=1, command=DUMMY, wall_s=2)
@@ -117,26 +128,34 @@ def test_a_decoder_that_sleeps_is_ended_by_the_clock(
 
 
 def test_a_process_that_others_end_blames_no_image(
-    folder: Path, nothing_left: None
+    folder: Path, before: set[int]
 ) -> None:
     names = [p.name for p in sorted(folder.iterdir())]
     pool = DecoderPool(folder, processes=1)
     with contextlib.closing(pool):
         reading = pool.read(rows(*names * 20))
         got = [next(reading)]
-        [child] = psutil.Process().children()
-        os.kill(child.pid, signal.SIGKILL)
+        [child] = children() - before
+        os.kill(child, signal.SIGKILL)
         got += list(reading)
         assert len(got) == 20 * len(names)
         assert {i.error for i in got if i.error} == {got[10].error}
 
 
-def test_closing_ends_a_decoder_that_hangs(folder: Path, nothing_left: None) -> None:
+def test_closing_ends_a_decoder_that_hangs(folder: Path, before: set[int]) -> None:
     shutil.copy(folder / "000.png", folder / "sleep.png")
     pool = DecoderPool(folder, processes=1, command=DUMMY)
-    threading.Timer(0.5, pool.close).start()
+
+    def close_when_it_runs() -> None:
+        while not children() - before:
+            time.sleep(0.02)
+        pool.close()
+
+    closing = threading.Thread(target=close_when_it_runs)
+    closing.start()
     with pytest.raises(ComputeError, match="closed"):
         list(pool.read(rows("sleep.png")))
+    closing.join()
 
 
 def test_processes_that_cannot_begin_are_told(folder: Path) -> None:
