@@ -19,7 +19,7 @@ from napari_embed.curation.decisions import Decisions
 from napari_embed.errors import InputError
 from napari_embed.project.reader import ProjectReader
 
-__all__ = ["Column", "ColumnKind", "Columns"]
+__all__ = ["Column", "ColumnKind", "Columns", "tag_lists"]
 
 ColumnKind = Literal["text", "number", "bool", "list", "time", "other"]
 _AXES = "xyz"
@@ -159,7 +159,11 @@ class Columns:
     def _decided(self, name: str) -> Any:
         n, decisions = self._project.n_items, self._decisions
         if name == "tags":
-            return _tag_lists(decisions, n)
+            tags = [] if decisions is None else decisions.tags()
+            return tag_lists(
+                [(t.name, np.flatnonzero(decisions.tagged(t.name))) for t in tags
+                 if decisions], n
+            )  # fmt: skip
         if name == "excluded":
             return pa.array(np.zeros(n, bool) if decisions is None else
                             decisions.excluded())  # fmt: skip
@@ -198,16 +202,19 @@ def _dictionary(codes: NDArray[np.int32], names: list[str]) -> Any:
     )
 
 
-def _tag_lists(decisions: Decisions | None, n: int) -> Any:
-    """Return the names of each item's tags as a list, empty for none."""
-    tags = [] if decisions is None else decisions.tags()
-    members = [np.flatnonzero(decisions.tagged(t.name)) for t in tags if decisions]
-    ids = np.concatenate(members) if members else np.zeros(0, np.int64)
-    codes = np.repeat(np.arange(len(tags), dtype=np.int32), [m.size for m in members])
-    order = np.argsort(ids, kind="stable")
+def tag_lists(members: Sequence[tuple[str, NDArray[np.int64]]], n: int) -> Any:
+    """Return the names of the tags of n rows as a column of lists, empty for none.
+
+    ``members`` are the rows of each tag.
+    """
+    none = np.zeros(0, np.int64)
+    rows = np.concatenate([none, *(found for _, found in members)])
+    sizes = [found.size for _, found in members]
+    codes = np.repeat(np.arange(len(members), dtype=np.int32), sizes)
+    order = np.argsort(rows, kind="stable")
     offsets = np.zeros(n + 1, np.int32)
-    np.cumsum(np.bincount(ids, minlength=n), out=offsets[1:])
-    names = pa.array([tag.name for tag in tags], pa.string())
+    np.cumsum(np.bincount(rows, minlength=n), out=offsets[1:])
+    names = pa.array([name for name, _ in members], pa.string())
     values = names.take(pa.array(codes[order]))
     return pa.ListArray.from_arrays(pa.array(offsets), values)
 

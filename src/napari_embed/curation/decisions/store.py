@@ -256,11 +256,19 @@ class Decisions(SavedThings):
         """Return the tags of each item, in the order they were made."""
         wanted = ordered_ids(ids, self.n_items)
         found: list[list[str]] = [[] for _ in range(wanted.size)]
-        with self._mutex:
-            for key, tag in self._definitions():
-                for row in np.flatnonzero(self._state.has(TAG + key, wanted)).tolist():
-                    found[row].append(tag.name)
+        for name, rows in self.tag_members(wanted):
+            for row in rows.tolist():
+                found[row].append(name)
         return [tuple(names) for names in found]
+
+    def tag_members(self, ids: Ids) -> list[tuple[str, NDArray[np.int64]]]:
+        """Return which of some items have each tag, as places in ``ids``."""
+        wanted = ordered_ids(ids, self.n_items)
+        with self._mutex:
+            return [
+                (tag.name, np.flatnonzero(self._state.has(TAG + key, wanted)))
+                for key, tag in self._definitions()
+            ]
 
     def _definitions(self) -> list[tuple[str, Tag]]:
         """Return (key, tag) in the order they were made."""

@@ -15,6 +15,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from napari_embed.curation.columns import tag_lists
 from napari_embed.curation.decisions import Decisions
 from napari_embed.curation.ids import Ids, item_ids
 from napari_embed.errors import InputError, StoreError
@@ -84,15 +85,17 @@ class Rows:
         maps = {name: project.read_projection(name).positions for name in names}
         return cls(project, wanted, maps, decisions, absolute_paths, progress)
 
-    def blocks(self, done: int = 0, total: int = 0) -> Iterator[pa.Table]:
-        """Yield all columns block by block, and report after each.
+    def blocks(
+        self, done: int = 0, total: int = 0, *, paths_only: bool = False
+    ) -> Iterator[pa.Table]:
+        """Yield all columns, or image_path, block by block, and report after each.
 
         ``done`` and ``total`` place the rows among other steps.
         """
         total = total or self.ids.size
         for start in range(0, self.ids.size, BLOCK_ROWS):
             rows = self.ids[start : start + BLOCK_ROWS]
-            yield self.table(rows)
+            yield self.paths(rows) if paths_only else self.table(rows)
             if self.progress:
                 self.progress(done + start + rows.size, total)
 
@@ -108,10 +111,7 @@ class Rows:
             for axis, values in zip(_AXES, positions[rows].T, strict=False):
                 column = pa.array(np.ascontiguousarray(values), from_pandas=True)
                 columns[axis if number == 0 else f"{name}.{axis}"] = column
-        source = items["source"]
-        columns["image_path"] = (
-            image_paths(self.project, source) if self.absolute_paths else source
-        )
+        columns["image_path"] = self._paths(items["source"])
         columns["label"] = _plain(items["label"])
         if self.decisions is not None:
             self._decide(columns, self.decisions, rows)
@@ -120,6 +120,14 @@ class Rows:
                 free = f"source.{name}" if name in columns else name
                 columns[free] = _plain(items[name])
         return pa.table(columns)
+
+    def paths(self, rows: NDArray[np.int64]) -> pa.Table:
+        """Return the column image_path alone."""
+        source = self.project.items(["source"], rows)["source"]
+        return pa.table({"image_path": self._paths(source)})
+
+    def _paths(self, source: pa.ChunkedArray) -> Any:
+        return image_paths(self.project, source) if self.absolute_paths else source
 
     def decided(self, name: str) -> str:
         """Return the column of a decision; the items' own ones keep their names."""
@@ -132,10 +140,7 @@ class Rows:
         corrected = _words(*decisions.corrected(), rows)
         columns[self.decided("original_label")] = columns["label"]
         columns["label"] = pc.coalesce(corrected, columns["label"])
-        kind = pa.list_(pa.string())
-        tags = pa.array([[]] * rows.size, kind)
-        if any(decisions.tag_counts().values()):
-            tags = pa.array(map(list, decisions.tags_of(rows)), kind)
+        tags = tag_lists(decisions.tag_members(rows), rows.size)
         columns[self.decided("tags")] = tags
         columns[self.decided("excluded")] = pa.array(decisions.excluded()[rows])
         columns[self.decided("note")] = _words(*decisions.notes(), rows)

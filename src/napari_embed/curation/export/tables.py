@@ -107,7 +107,7 @@ def write_paths(rows: Rows, target: Path, *, overwrite: bool = False) -> int:
         If a path holds a line break, which such a list cannot.
     """
     with atomic_file(target, overwrite=overwrite) as file:
-        for table in rows.blocks():
+        for table in rows.blocks(paths_only=True):
             paths = table["image_path"].cast(pa.string())
             broken = pc.match_substring_regex(paths, _LINE_BREAK).index(True).as_py()
             if broken >= 0:
