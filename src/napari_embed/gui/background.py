@@ -99,8 +99,8 @@ class Background:
         elif late is not None:
             late()
 
-    def close(self) -> None:
-        """Drop what is waiting, wait for what is running."""
+    def close(self, *, wait: bool = True) -> None:
+        """Drop what is waiting, wait for what is running unless told not to."""
         self._closed = True
         if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool.shutdown(wait=wait, cancel_futures=True)

@@ -20,10 +20,10 @@ __all__ = [
     "clear_selection", "compute_cancel", "compute_pause", "compute_run_all", "density",
     "exclude_selected", "find_alike", "fit_selection", "front_only", "hide_selected",
     "include_all", "invert_selection", "isolate_selected", "keys", "marker_per_class",
-    "next_page", "open_all", "open_export", "open_find", "open_folder", "open_gallery",
-    "open_objects", "open_project", "open_sample", "other_dimensions", "previous_page",
-    "redo", "redo_decision", "show_all", "tag_again", "toggle_hover", "tool_box",
-    "tool_lasso", "tool_pan", "undo", "undo_decision",
+    "new_objects", "next_page", "open_all", "open_export", "open_find", "open_folder",
+    "open_gallery", "open_objects", "open_project", "open_sample", "other_dimensions",
+    "previous_page", "redo", "redo_decision", "show_all", "tag_again", "toggle_hover",
+    "tool_box", "tool_lasso", "tool_pan", "undo", "undo_decision",
 ]  # fmt: skip
 
 
@@ -53,6 +53,11 @@ def open_gallery() -> None:
 def open_objects() -> None:
     """Open the picture that objects lie in."""
     _session().controller.panel_wanted.emit("objects")
+
+
+def new_objects() -> None:
+    """Make a project of the objects of a labels image."""
+    _panels("project").project.new_objects()
 
 
 def toggle_hover() -> None:

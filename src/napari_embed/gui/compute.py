@@ -24,12 +24,14 @@ from napari_embed.gui.summary import (
     changes_told,
     embeddings_name,
     estimate_told,
+    notes_told,
     projection_name,
     stage_views,
 )
 
 if TYPE_CHECKING:
     from napari_embed.gui.controller import Controller
+    from napari_embed.sources import SourceSpec
 
 __all__ = ["Compute"]
 
@@ -90,13 +92,20 @@ class Compute:
             self.settings, embed=replace(self.settings.embed, encoder=str(encoder))
         )
 
-    def create(self, source: Path | None, target: Path) -> None:
-        """Make a project of ``source`` (None: the bundled sample) at ``target``."""
+    def create(
+        self, source: Path | None, target: Path, *, spec: SourceSpec | None = None
+    ) -> None:
+        """Make a project of ``source`` (None: the bundled sample) at ``target``.
+
+        ``spec`` describes it where a path does not say all.
+        """
         self._target = target
-        arguments = {
+        arguments: dict[str, Any] = {
             "path": str(target),
             "source": "sample" if source is None else str(source.absolute()),
         }
+        if spec is not None:
+            arguments["spec"] = spec.to_dict()
         self.queue.start([JobRequest("create", "create", arguments)])
 
     def look_for_changes(self) -> None:
@@ -291,7 +300,8 @@ class Compute:
         self._learn_device()
         if stage == "create":
             assert self._target is not None
-            self._controller.open_project(self._target)
+            told = notes_told(result)
+            self._controller.open_project(self._target, told=told)
         elif stage == "source":
             assert self._target is not None
             self._controller.open_project(self._target, told=changes_told(result))

@@ -24,7 +24,7 @@ from napari_embed.gui.choosing import Choosing
 from napari_embed.gui.compute import Compute
 from napari_embed.gui.deciding import Deciding, OpenDecisions
 from napari_embed.gui.jobs import ComputeQueue, Engine
-from napari_embed.gui.opening import is_project, project_path
+from napari_embed.gui.opening import is_project, new_project_path, project_path
 from napari_embed.gui.settings import RecentProjects
 from napari_embed.gui.showing import Showing
 from napari_embed.gui.stacks import save_stack, stack_problem
@@ -32,6 +32,7 @@ from napari_embed.gui.state import Message, ViewState
 from napari_embed.gui.summary import Snapshot, read_snapshot
 from napari_embed.gui.thumbnails import Thumbnails
 from napari_embed.gui.views import MapView
+from napari_embed.sources import SourceSpec
 from napari_embed.sources.objects.crops import object_name
 
 __all__ = ["Controller"]
@@ -169,6 +170,15 @@ class Controller(Choosing, Deciding, Showing):
     def open_sample(self) -> None:
         """Open the project of the bundled sample, made at the first time."""
         self._make(None, project_path(None))
+
+    def open_described(self, spec: SourceSpec) -> bool:
+        """Make a new project of a source with options; return whether it began."""
+        if not self._engine_is_free():
+            return False
+        target = new_project_path(spec)
+        self.update(busy=f"Reading {target.stem}", message=None, opening=None)
+        self.compute.create(spec.location, target, spec=spec)
+        return True
 
     def _make(self, source: Path | None, target: Path) -> None:
         if is_project(target):

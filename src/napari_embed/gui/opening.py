@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
 
 from napari_embed.errors import EmbedError, InputError
 from napari_embed.gui.settings import data_folder
 from napari_embed.project.manifest import MANIFEST_NAME, read_manifest
+from napari_embed.sources import SourceSpec
 
-__all__ = ["SUFFIX", "is_project", "project_path"]
+__all__ = ["SUFFIX", "is_project", "new_project_path", "project_path"]
 
 SUFFIX = ".embed"
 
@@ -56,10 +58,26 @@ def project_path(source: Path | None) -> Path:
                 ".zarr), a table (.csv, .parquet) or a project (.embed)."
             )
         name = source.name if source.is_dir() else source.stem
-        folder = source.parent if _can_write(source.parent) else data_folder()
-    places = (folder / f"{name}{f' {i}' if i > 1 else ''}{SUFFIX}" for i in count(1))
+        folder = _folder_for(source)
     return next(
         path
-        for path in places
+        for path in _places(folder, name)
         if not path.exists() or (is_project(path) and _is_of(path, source))
     )
+
+
+def new_project_path(spec: SourceSpec) -> Path:
+    """Return where a new project of a source with options goes: a name not in use."""
+    parts = [spec.location.name.split(".")[0], str(spec.options.get("labels") or "")]
+    words = dict.fromkeys(p for p in parts if p and not set(p) & set('/\\{}<>:"|?*'))
+    name, folder = " ".join(words) or "objects", _folder_for(spec.location)
+    return next(path for path in _places(folder, name) if not path.exists())
+
+
+def _folder_for(source: Path) -> Path:
+    return source.parent if _can_write(source.parent) else data_folder()
+
+
+def _places(folder: Path, name: str) -> Iterator[Path]:
+    numbers = ("" if i == 1 else f" {i}" for i in count(1))
+    return (folder / f"{name}{number}{SUFFIX}" for number in numbers)

@@ -14,6 +14,7 @@ from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
 from napari_embed.curation.decisions import Decisions
 from napari_embed.engine.client import EngineClient
+from napari_embed.gui.background import Background
 from napari_embed.gui.canvas import NapariMap
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
@@ -100,6 +101,10 @@ class ViewerSession(QObject):
     def colors(self) -> Colors:
         """The panel colours of the viewer's theme."""
         return theme_colors(get_theme(self.viewer.theme))
+
+    def background(self) -> Background:
+        """Return a thread of its own for a window that reads; close it with that."""
+        return Background(self._mailbox.post)
 
     def _layer_added(self, layer: Any) -> None:
         bind_keys(layer, self.controller)

@@ -191,6 +191,12 @@ def changes_told(found: Mapping[str, Any]) -> Message:
     return Message(text)
 
 
+def notes_told(result: Mapping[str, Any]) -> Message | None:
+    """Return what a source left out when a project was made, if anything."""
+    notes = (result.get("info") or {}).get("notes") or ()
+    return Message(" ".join(map(str, notes)), level="warning") if notes else None
+
+
 def estimate_told(found: Mapping[str, Any]) -> Message:
     """Return what embedding will take, in a sentence."""
     n = int(found["n_images"])

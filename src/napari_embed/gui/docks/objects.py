@@ -19,25 +19,34 @@ from qtpy.QtWidgets import (
     QSplitter,
     QStackedWidget,
     QToolButton,
+    QVBoxLayout,
+    QWidget,
 )
 
 from napari_embed.gui.docks.gone import when_gone
+from napari_embed.gui.docks.new_objects import open_new_objects
 from napari_embed.gui.docks.panel import Panel
-from napari_embed.gui.docks.parts import elided, label
+from napari_embed.gui.docks.parts import button, elided, label
 from napari_embed.gui.docks.style import GAP_PX
 from napari_embed.gui.link.sheet_on_canvas import camera_of
 from napari_embed.gui.objects.colors import object_colors
 from napari_embed.gui.objects.index import ObjectIndex, read_index
 from napari_embed.gui.objects.lookup import lookup_colormap
-from napari_embed.gui.objects.picture import Picture, add_layers, read_picture
+from napari_embed.gui.objects.picture import (
+    Picture,
+    add_layers,
+    label_at,
+    read_picture,
+)
 from napari_embed.gui.state import ViewState
 
 __all__ = ["ObjectsPanel", "open_objects"]
 
 PLUGIN, WIDGET = "napari-embed", "Objects"
 NONE = (
-    "Open a project of objects to see them in their image: napari-embed objects new "
-    "IMAGE makes one of an OME-Zarr with labels, or of image and labels files."
+    "Open a project of objects to see them in their image, or make one: of an image "
+    "and a labels layer, an OME-Zarr, a plate, or files. On the command line: "
+    "napari-embed objects new IMAGE."
 )
 TRAVEL_PX = 4.0
 # After a jump so many sides of the object fit along the shorter side of the canvas.
@@ -76,13 +85,31 @@ class ObjectsPanel(Panel):
         self.empty = label(NONE, "muted", wrap=True)
         self.empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
         self.stack = QStackedWidget()
-        self.stack.addWidget(self.empty)
+        self.stack.addWidget(self._build_empty())
         self.stack.addWidget(self._build_split())
         self.content.addLayout(self._build_bar())
         self.content.addWidget(self.stack, 1)
         self.place = elided("muted", Qt.TextElideMode.ElideMiddle)
         self.content.addWidget(self.place)
         self._follow_map()
+
+    def _build_empty(self) -> QWidget:
+        page = QWidget()
+        column = QVBoxLayout(page)
+        column.setContentsMargins(24, 0, 24, 0)
+        column.addStretch(1)
+        column.addWidget(self.empty)
+        self.make = button(
+            "Objects of a labels image\N{HORIZONTAL ELLIPSIS}",
+            self._make_project,
+            role="primary",
+        )
+        column.addWidget(self.make, 0, Qt.AlignmentFlag.AlignCenter)
+        column.addStretch(1)
+        return page
+
+    def _make_project(self) -> None:
+        open_new_objects(self.session)
 
     def _build_split(self) -> QSplitter:
         split = QSplitter(Qt.Orientation.Horizontal)
@@ -375,9 +402,9 @@ class ObjectsPanel(Panel):
 
         ``adds`` selects it as well.
         """
-        if self.labels is None or self.index is None or self._shown is None:
+        if self.index is None or self._shown is None or self._picture is None:
             return -1
-        value = self._label_at(position)
+        value = label_at(self._picture, position)
         item = -1
         if value > 0:
             item = self.index.item_at(self._shown, self._t(), value)
@@ -392,24 +419,6 @@ class ObjectsPanel(Panel):
             self.session.map.link.show_point(item)
         self._show_words()
         return item
-
-    def _label_at(self, position: tuple[float, ...]) -> int:
-        """Return the label at a place of the picture, 0 where there is none."""
-        picture = self._picture
-        assert picture is not None
-        finest = picture.labels[0]
-        world = position[-finest.ndim :]
-        at = [
-            round((place - shift) / scale)
-            for place, shift, scale in zip(
-                world,
-                self._picture.labels_shift,
-                self._picture.labels_scale,
-                strict=True,
-            )
-        ]
-        inside = all(0 <= i < n for i, n in zip(at, finest.shape, strict=True))
-        return int(np.asarray(finest[tuple(at)])) if inside else 0
 
     def _show_words(self) -> None:
         if self.index is None:

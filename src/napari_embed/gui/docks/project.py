@@ -17,6 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.new_objects import NewObjects, open_new_objects
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
     Card,
@@ -122,6 +123,12 @@ class ProjectPanel(Panel):
                 "becomes n items",
             )
         )
+        self.objects = button(
+            "Objects of a labels image\N{HORIZONTAL ELLIPSIS}",
+            self.new_objects,
+            tip="Every cell of a segmentation becomes an item: of layers that are "
+            "open, or of an OME-Zarr, a plate, image and labels files",
+        )
         self.path_edit = QLineEdit()
         self.path_edit.setPlaceholderText("or type a path and press Enter")
         self.path_edit.returnPressed.connect(self._typed)
@@ -135,6 +142,7 @@ class ProjectPanel(Panel):
         inner.addWidget(self.hint)
         inner.addWidget(self.open_folder)
         inner.addLayout(row)
+        inner.addWidget(self.objects)
         inner.addWidget(self.path_edit)
         inner.addWidget(self.sample)
         self.recent_heading = label("Recent projects", "heading")
@@ -226,6 +234,10 @@ class ProjectPanel(Panel):
     def open_layer(self) -> None:
         """Make a project of the selected image layer."""
         self.controller.open_stack(self.session.viewer.layers.selection.active)
+
+    def new_objects(self) -> NewObjects:
+        """Make a project of labelled objects, after a look at some of them."""
+        return open_new_objects(self.session)
 
     def choose_place(self) -> None:
         """Ask where the source of the open project is now."""

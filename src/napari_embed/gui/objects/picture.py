@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 from napari_embed.sources.objects.crops import field_limits
 from napari_embed.sources.objects.volume import Volume
 
-__all__ = ["LABELS_LAYER", "Picture", "add_layers", "read_picture"]
+__all__ = ["LABELS_LAYER", "Picture", "add_layers", "label_at", "read_picture"]
 
 LABELS_LAYER = "Objects"
 # Pictures up to this size are held in memory: they turn and zoom without a wait.
@@ -177,6 +178,20 @@ def add_layers(model: Any, picture: Picture) -> Any:
         scale=picture.labels_scale, translate=picture.labels_shift, opacity=0.6,
         units=["pixel"] * (len(picture.labels_scale) - 2) + units,
     )  # fmt: skip
+
+
+def label_at(picture: Picture, position: Sequence[float]) -> int:
+    """Return the label at a place in the space of the layers, 0 where there is none."""
+    finest = picture.labels[0]
+    at = [
+        round((place - shift) / scale)
+        for place, shift, scale in zip(
+            position[-finest.ndim :], picture.labels_shift, picture.labels_scale,
+            strict=True,
+        )
+    ]  # fmt: skip
+    inside = all(0 <= i < n for i, n in zip(at, finest.shape, strict=True))
+    return int(np.asarray(finest[tuple(at)])) if inside else 0
 
 
 def _data(levels: list[Any]) -> Any:

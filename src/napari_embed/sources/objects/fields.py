@@ -38,10 +38,12 @@ from napari_embed.sources.paths import read_confined
 from napari_embed.sources.spec import SourceSpec
 from napari_embed.sources.table import read_plain_table
 
-__all__ = ["Field", "Fields", "open_fields"]
+__all__ = ["PHOTOGRAPH", "Field", "Fields", "open_fields"]
 
 _log = logging.getLogger(__name__)
 
+PHOTOGRAPH = ("Red", "Green", "Blue")
+"""Names of channels that are shown together, in these colours."""
 _IMAGE_FOLDERS = ("images", "image")
 _LABEL_FOLDERS = ("labels", "label", "masks", "mask")
 _IMAGE_COLUMNS = ("image_path", "image", "path", "file", "filename")
@@ -212,6 +214,7 @@ class OmeFields:
             Geometry(factor, micrometres(found.axes, found.scale, found.units),
                      labels.size("z")),
             Volume(found.small, found.axes), found.windows,
+            color=tuple(n.capitalize() for n in found.channels) == PHOTOGRAPH,
             levels=found.levels, label_levels=marked.levels,
         )  # fmt: skip
 

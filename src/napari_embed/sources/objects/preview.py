@@ -112,12 +112,17 @@ def scale_bar(width_px: float, um_per_px: float | None) -> tuple[float, str]:
     return length / unit, words
 
 
-def sheet(preview: Preview, *, columns: int = 5, side: int = 144) -> NDArray[np.uint8]:
-    """Return one picture of all crops, each with a scale bar: (h, w, 3)."""
+def sheet(
+    preview: Preview, *, columns: int = 5, side: int = 144, around: str = "#1e1e22"
+) -> NDArray[np.uint8]:
+    """Return one picture of all crops, each with a scale bar: (h, w, 3).
+
+    ``around`` is the colour between them.
+    """
     rows = -(-len(preview.crops) // columns)
     gap = 6
     page = Image.new(
-        "RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), (30, 30, 34)
+        "RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), around
     )
     pen = ImageDraw.Draw(page)
     for number, crop in enumerate(preview.crops):
@@ -131,5 +136,7 @@ def sheet(preview: Preview, *, columns: int = 5, side: int = 144) -> NDArray[np.
         end = x + 8 + length * zoom
         pen.rectangle((x + 6, y + side - 26, end + 2, y + side - 4), fill=(0, 0, 0))
         pen.rectangle((x + 8, y + side - 9, end, y + side - 7), fill=(255, 255, 255))
+        # The font that comes with Pillow has no Greek letters.
+        words = words.replace("\N{MICRO SIGN}", "u")
         pen.text((x + 8, y + side - 24), words, fill=(255, 255, 255), font_size=12)
     return np.asarray(page)

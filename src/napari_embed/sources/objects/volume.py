@@ -11,10 +11,18 @@ from numpy.typing import NDArray
 
 from napari_embed.errors import InputError
 
-__all__ = ["Geometry", "Opened", "Span", "Volume", "micrometres", "pair_up"]
+__all__ = [
+    "UNITS_UM",
+    "Geometry",
+    "Opened",
+    "Span",
+    "Volume",
+    "micrometres",
+    "pair_up",
+]
 
 Span = tuple[int, int]
-_UNITS_UM = {
+UNITS_UM = {
     "micrometer": 1.0, "micrometre": 1.0, "micron": 1.0, "um": 1.0,
     "\u00b5m": 1.0, "\u03bcm": 1.0, "nanometer": 1e-3, "nanometre": 1e-3, "nm": 1e-3,
     "millimeter": 1e3, "millimetre": 1e3, "mm": 1e3, "meter": 1e6, "metre": 1e6,
@@ -160,9 +168,9 @@ def micrometres(
     Without a z axis, or a unit for it, the first number is 1.
     """
     known = {
-        axis: size * _UNITS_UM[unit.lower()]
+        axis: size * UNITS_UM[unit.lower()]
         for axis, size, unit in zip(axes, scale, units, strict=False)
-        if unit.lower() in _UNITS_UM and size > 0
+        if unit.lower() in UNITS_UM and size > 0
     }
     if "y" not in known or "x" not in known:
         return None
