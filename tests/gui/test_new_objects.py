@@ -6,16 +6,19 @@ import numpy as np
 import pytest
 from qtpy.QtCore import Qt
 
+from napari_embed.arrays import Projection
 from napari_embed.gui.docks.new_objects import FILES, NewObjects
+from napari_embed.gui.docks.objects import ObjectsPanel
 from napari_embed.gui.objects.layers import (
-    edited_layer,
     is_own_copy,
+    linked_layer,
     pair_problem,
     save_layers,
     take_over_labels,
 )
 from napari_embed.gui.session import close_session, session_for
-from napari_embed.sources import SourceSpec, open_source
+from napari_embed.project import Project
+from napari_embed.sources import open_source
 
 pytestmark = pytest.mark.gui
 pytest.importorskip("ome_zarr_models")
@@ -162,12 +165,13 @@ def test_layers_that_do_not_fit(viewer):
         open_source(spec).list_items()
 
 
-def test_edits_are_written_into_the_copy_only(viewer, tmp_path):
+def test_edits_are_written_into_the_copy_only(viewer):
     image, labels = viewer.layers["DNA"], viewer.layers["my nuclei"]
     spec = save_layers([image], labels)
     assert open_source(spec).list_items().num_rows == 36
-    assert edited_layer(viewer, spec) is labels
-    assert edited_layer(viewer, SourceSpec("objects", str(tmp_path))) is None
+    assert linked_layer(viewer, open_source(spec), "") is labels
+    labels.name = "other"
+    assert linked_layer(viewer, open_source(spec), "") is None
     labels.data[labels.data == 5] = 6
     take_over_labels(spec, labels)
     assert open_source(spec).list_items().num_rows == 35
@@ -175,3 +179,40 @@ def test_edits_are_written_into_the_copy_only(viewer, tmp_path):
     with pytest.raises(Exception, match="has the shape"):
         take_over_labels(spec, labels)
     assert open_source(spec).list_items().num_rows == 35
+
+
+def test_the_layer_gets_its_features_and_gives_its_edits(
+    viewer, qtbot, rng, tmp_path, monkeypatch
+):
+    labels = viewer.layers["my nuclei"]
+    spec = save_layers([viewer.layers["DNA"]], labels)
+    with Project.create(tmp_path / "a.embed", spec) as made:
+        places = rng.normal(size=(made.n_items, 2)).astype(np.float32)
+        made.write_projection("given-2d", Projection(places), fingerprint="f")
+    session = session_for(viewer)
+    panel = ObjectsPanel(viewer)
+    session.controller.open_project(tmp_path / "a.embed")
+    qtbot.waitUntil(lambda: "map_x" in labels.features, timeout=WAIT_MS)
+    assert sorted(labels.features["index"]) == list(range(1, 37))
+    row = labels.features.set_index("label").loc[8]
+    assert row["area_um2"] == 81 * 0.25
+    item = panel.index.item_at("", 0, 8)
+    np.testing.assert_allclose(row[["map_x", "map_y"]].astype(float), places[item])
+    qtbot.waitUntil(lambda: session.controller.can_decide, timeout=WAIT_MS)
+    session.controller.tag_items("odd", [item])
+    qtbot.waitUntil(
+        lambda: list(labels.features.query("tags == 'odd'")["label"]) == [8],
+        timeout=WAIT_MS,
+    )
+    jobs = []
+    monkeypatch.setattr(session.controller.compute.queue, "start", jobs.extend)
+    labels.fill((24, 24), 9)  # objects 8 and 9 are merged
+    assert not panel.linked.button.isHidden()
+    panel.linked.take_over()
+    qtbot.waitUntil(lambda: len(jobs) == 1, timeout=WAIT_MS)
+    assert open_source(spec).list_items().num_rows == 35
+    viewer.layers.remove(labels)
+    assert panel.linked.button.isHidden()
+    close_session(viewer)
+    panel.release()
+    panel.deleteLater()

@@ -10,12 +10,15 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "unit"))
 
+from qtpy.QtCore import QRect
+from qtpy.QtGui import QColor, QImage, QPainter
 from test_objects import add_labels, set_scale, spec_of
 from test_ome_zarr import write_image
 
 from napari_embed.arrays import Projection
 from napari_embed.gui.coloring import categories, numbers
 from napari_embed.gui.docks.objects import ObjectsPanel
+from napari_embed.gui.gallery.painting import paint_scale_bar
 from napari_embed.gui.link.sheet_on_canvas import camera_of
 from napari_embed.gui.objects.colors import DIMMED, object_colors
 from napari_embed.gui.objects.lookup import lookup_colormap
@@ -190,6 +193,45 @@ def test_channels_keep_their_look_from_picture_to_picture(panel):
     panel._arrived(panel._picture, -1)
     assert list(panel.model.layers[0].contrast_limits) == [10, 20]
     assert not panel.model.layers[1].visible
+
+
+def test_crops_follow_the_layers_of_their_picture(panel, qtbot):
+    read = panel.session.map._read
+    as_embedded = read([7])
+    assert read.crop_side == (pytest.approx(6.5), True)  # 9 pixels and a margin of 2
+    first, second = panel.model.layers[:2]
+    second.visible = False
+    first.colormap = "red"
+    first.contrast_limits = (0, 4000)
+    qtbot.waitUntil(
+        lambda: read.looks is not None and len(read.looks) == 1, timeout=WAIT_MS
+    )
+    qtbot.waitUntil(
+        lambda: read.looks[0][1].limits == (0, 4000) and not read([7])[..., 1:].any(),
+        timeout=WAIT_MS,
+    )
+    assert not np.array_equal(read([7]), as_embedded)
+    crop = read.full(7).values
+    spot, side = panel.index.spot(7), len(crop)
+    top, left = (round(c + 0.5 - side / 2) for c in (spot.y, spot.x))
+    raw = np.asarray(panel._picture.channels[0][0])
+    raw = raw[top : top + side, left : left + side]
+    np.testing.assert_allclose(crop[..., 0], raw / 4000 * 255, atol=1.01)
+    first.visible = False
+    qtbot.waitUntil(lambda: read.looks == (), timeout=WAIT_MS)
+    assert not read([7]).any()
+
+
+def test_a_scale_bar_is_as_long_as_it_says(qtbot):
+    image = QImage(120, 120, QImage.Format.Format_RGB888)
+    image.fill(QColor(90, 90, 90))
+    painter = QPainter(image)
+    paint_scale_bar(painter, QRect(0, 0, 120, 120), 60.0, in_um=True)
+    paint_scale_bar(painter, QRect(0, 0, 40, 40), 60.0, in_um=True)  # no room
+    painter.end()
+    row = [image.pixelColor(x, 116).red() for x in range(120)]
+    assert sum(value == 255 for value in row) == 40  # of 60 um in 120 px: 20 um
+    assert image.pixelColor(5, 5).red() == 90
 
 
 def test_without_objects_it_says_what_to_do(make_napari_viewer, qtbot):

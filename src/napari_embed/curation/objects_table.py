@@ -13,16 +13,23 @@ import numpy as np
 
 from napari_embed.errors import InputError, MissingDependencyError, StoreError
 from napari_embed.project import Project
+from napari_embed.project.reader import ProjectReader
 
-__all__ = ["DEFAULT_TABLE", "export_anndata", "write_ome_tables"]
+__all__ = ["DEFAULT_TABLE", "export_anndata", "object_frame", "write_ome_tables"]
 
 DEFAULT_TABLE = "napari_embed"
 _AXES = "xyz"
 Progress = Callable[[int, int], None]
 
 
-def _frame(project: Project, projection: str | None) -> Any:
-    """Return a data frame: all columns of the items and the places of a map."""
+def object_frame(project: ProjectReader, projection: str | None) -> Any:
+    """Return a data frame: all columns of the items and the places of a map.
+
+    Raises
+    ------
+    InputError
+        If the items are no objects.
+    """
     if project.spec.kind != "objects":
         raise InputError(
             f"The items of {project.path} are no objects of a labels image. Export "
@@ -75,7 +82,7 @@ def write_ome_tables(
         is written if one picture has such a table.
     """
     root = project.spec.location
-    frame = _frame(project, projection)
+    frame = object_frame(project, projection)
     if not any((root / name).is_file() for name in ("zarr.json", ".zgroup")):
         raise InputError(
             f"{root} is no OME-Zarr, so no table can lie in it. Export CSV, Parquet "
@@ -157,7 +164,7 @@ def export_anndata(
         If anndata is not installed.
     """
     target = Path(path).expanduser().absolute()
-    frame = _frame(project, None)
+    frame = object_frame(project, None)
     if target.suffix != ".h5ad":
         raise InputError(f"AnnData files end in .h5ad; {target.name} does not.")
     if target.exists() and not overwrite:

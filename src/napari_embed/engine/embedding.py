@@ -16,6 +16,7 @@ from napari_embed.encoders.channelwise import ChannelwiseEncoder
 from napari_embed.engine.chunks import ChunkRunner
 from napari_embed.engine.decoders import contained
 from napari_embed.engine.learning import Sample, fit, nothing_readable
+from napari_embed.engine.mending import mend_rows, stale_chunks
 from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.result import StageResult
@@ -215,27 +216,31 @@ def _embed(
         "dim": encoder.dim,
         "metric": encoder.metric,
     }
-    runner = ChunkRunner(
-        project,
-        reader,
-        thumbnails=_thumbnail_stage(project),
-        encoder=encoder,
-        vectors=project.begin_stage(
-            key,
-            fingerprint=print_,
-            shape_tail=(encoder.dim,),
-            dtype=np.float32,
-            params=params.to_dict(),
-            info=info,
-        ),
-        shrink_to=run.detail,
+    thumbnails = _thumbnail_stage(project)
+    vectors = project.begin_stage(
+        key,
+        fingerprint=print_,
+        shape_tail=(encoder.dim,),
+        dtype=np.float32,
+        params=params.to_dict(),
+        info=info,
     )
+    again = stale_chunks(project, vectors, thumbnails)
+    runner = ChunkRunner(
+        project, reader, thumbnails=thumbnails, encoder=encoder, vectors=vectors,
+        shrink_to=run.detail,
+    )  # fmt: skip
     todo = runner.pending()
-    _check_space(project, len(todo), encoder.dim)
-    if runner.has_to_encode and encoder.needs_fit:
+    _check_space(project, len(todo) + len(again), encoder.dim)
+    if (again or runner.has_to_encode) and encoder.needs_fit:
         sample = replace(run.sample, source=reader)
         fit(project, sample, encoder, control, name=name, made_of=print_)
-    begun = time.monotonic()
+    begun, mended = time.monotonic(), 0
+    if again:
+        mended = mend_rows(
+            project, reader, encoder, vectors, thumbnails, control,
+            chunks=again, shrink_to=run.detail,
+        )  # fmt: skip
     if todo:
         runner.run(control)
     rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
@@ -244,10 +249,10 @@ def _embed(
     return StageResult(
         "embed",
         name,
-        computed=bool(todo),
+        computed=bool(todo or again),
         n_items=project.n_items,
         n_failed=info["n_failed"],
-        n_done_now=runner.encoded,
+        n_done_now=runner.encoded + mended,
         info=info | {"rate": rate or None},
     )
 

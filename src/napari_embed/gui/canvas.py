@@ -243,6 +243,13 @@ class NapariMap:
         if self.layer is not None:
             self._make_link()
 
+    def set_looks(self, looks: Any) -> None:
+        """Show crops of objects with other contrast and colours from now on."""
+        if self._read is not None and hasattr(self._read, "looks"):
+            self._read.looks = looks
+            if self.link is not None:
+                self.link.thumbnails_changed()
+
     def _make_link(self) -> None:
         if self._read is not None and self.layer is not None:
             self.link = ImageLink(

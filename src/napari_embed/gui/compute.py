@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,6 +24,7 @@ from napari_embed.gui.summary import (
     changes_told,
     embeddings_name,
     estimate_told,
+    mended_told,
     notes_told,
     projection_name,
     stage_views,
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
     from napari_embed.sources import SourceSpec
 
 __all__ = ["Compute"]
+
+_MENDING = "Embedding edited objects"
 
 
 class Compute:
@@ -58,6 +61,9 @@ class Compute:
         self._chain: tuple[Stage, ...] = ()
         self._before: ProjectionInfo | None = None
         self._asked_device = False
+        # What a look at edited objects has found, and how many jobs are to come.
+        self._changes: dict[str, Any] = {}
+        self._mending = 0
         queue.changed.connect(self._changed)
         queue.finished.connect(self._finished)
         queue.stopped.connect(self._stopped)
@@ -111,6 +117,37 @@ class Compute:
     def look_for_changes(self) -> None:
         """Find files of the open project that came, changed or went."""
         self._ask_source("rescan", "Looking for changes")
+
+    def mend_objects(self, write: Callable[[], None]) -> None:
+        """Write edited labels, find what they change, and embed only that.
+
+        ``write`` is called on the reading thread.
+        """
+        snapshot = self._controller.snapshot
+        if snapshot is None or self.queue.busy or self._controller.state.busy:
+            return
+        self._target = snapshot.info.path
+        self._controller.update(busy=_MENDING, message=None, opening=None)
+        arguments = {"path": str(snapshot.info.path)}
+        jobs = [JobRequest("source", "rescan", arguments)]
+        if any(key.startswith("embeddings/") for key in snapshot.stages):
+            embed = self._request("embed", snapshot).arguments
+            jobs.append(JobRequest("source", "embed", embed))
+
+        def failed(error: Exception) -> None:
+            self._controller.update(busy="")
+            self._controller.fail(error, kept="Nothing was changed.")
+
+        self._controller.read(
+            "mend",
+            lambda _project: write(),
+            lambda _none: self._mend(jobs),
+            failed=failed,
+        )
+
+    def _mend(self, jobs: list[JobRequest]) -> None:
+        self._changes, self._mending = {}, len(jobs)
+        self.queue.start(jobs)
 
     def move_source(self, place: str) -> None:
         """Tell the open project where its source is now."""
@@ -302,9 +339,15 @@ class Compute:
             assert self._target is not None
             told = notes_told(result)
             self._controller.open_project(self._target, told=told)
+        elif stage == "source" and self._mending > 1:
+            self._changes, self._mending = result, self._mending - 1
         elif stage == "source":
             assert self._target is not None
-            self._controller.open_project(self._target, told=changes_told(result))
+            told = changes_told(result)
+            if self._changes:
+                told = mended_told(self._changes, result)
+            self._changes, self._mending = {}, 0
+            self._controller.open_project(self._target, told=told)
         elif "trial_images" in result:
             self.queue.say("embed", estimate_told(result))
         elif stage == "projection":
@@ -319,10 +362,16 @@ class Compute:
 
     def _stopped(self, stage: str, reason: str) -> None:
         if stage in ("create", "source"):
+            changes, self._changes, self._mending = self._changes, {}, 0
             run = self.queue.runs.pop(stage, None)
+            told = run.message if run is not None else None
             self._controller.update(busy="", opening=None)
-            if run is not None and run.message is not None:
-                self._controller.tell(run.message)
+            if changes and self._target is not None:
+                # The list of items is another one already.
+                told = told or changes_told(changes)
+                self._controller.open_project(self._target, told=told)
+            elif told is not None:
+                self._controller.tell(told)
             return
         if stage == "projection":
             self._end_live()

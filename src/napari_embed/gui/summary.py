@@ -167,7 +167,8 @@ def read_snapshot(project: Any) -> Snapshot:
         n_errors=n_errors,
         errors=errors,
         size_bytes=int(project.size_on_disk()),
-        has_files=project.has_images and project.spec.kind in ("folder", "table"),
+        has_files=project.has_images
+        and project.spec.kind in ("folder", "table", "objects"),
         source_is_there=_source_is_there(project.spec),
     )
     spec = project.spec
@@ -184,11 +185,25 @@ def changes_told(found: Mapping[str, Any]) -> Message:
     kinds = ("added", "changed", "missing", "returned")
     words = [f"{int(found[kind]):,} {kind}" for kind in kinds if found.get(kind)]
     if not words:
-        return Message("No file came, changed or went.")
+        return Message("Nothing came, changed or went.")
     text = f"{', '.join(words)}."
     if found.get("chunks"):
         text += " Press Run all in Compute: only what these touch is embedded."
     return Message(text)
+
+
+def mended_told(found: Mapping[str, Any], done: Mapping[str, Any]) -> Message:
+    """Return which objects were edited, and that only these were embedded again."""
+    parts = (("changed", "changed"), ("added", "new"), ("returned", "back again"),
+             ("missing", "gone"))  # fmt: skip
+    words = [f"{int(found[kind]):,} {word}" for kind, word in parts if found.get(kind)]
+    if not words:
+        return Message("No object was edited.")
+    again = int(done.get("n_done_now") or 0)
+    return Message(
+        f"Objects: {', '.join(words)}. Embedded again: {again:,}. The map is as it "
+        "was; run Neighbours and Map in Compute to place them anew."
+    )
 
 
 def notes_told(result: Mapping[str, Any]) -> Message | None:

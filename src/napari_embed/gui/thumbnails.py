@@ -14,8 +14,10 @@ from numpy.typing import NDArray
 
 from napari_embed.errors import EmbedError
 from napari_embed.gui.link.contact_sheet import fit_values
+from napari_embed.gui.link.look import Look
 from napari_embed.sources.images import letterbox
 from napari_embed.sources.objects.crops import as_rgb, object_name
+from napari_embed.sources.objects.options import crop_options
 from napari_embed.sources.spec import ValueRange
 
 __all__ = ["FullImage", "Thumbnails"]
@@ -66,6 +68,10 @@ class Thumbnails:
         self._mutex = threading.Lock()
         self._decided = False
         self._range: ValueRange | None = None
+        # Channels of objects and how they are shown; None as they were embedded.
+        self.looks: tuple[tuple[int, Look], ...] | None = None
+        self.crop_side: tuple[float, bool] | None = None
+        """Side of the crops of objects and whether that is micrometres."""
 
     @property
     def value_range(self) -> ValueRange | None:
@@ -83,13 +89,17 @@ class Thumbnails:
         """
         wanted = np.asarray(ids, dtype=np.int64)
         numbers = self._numbers(wanted)
-        return self._stored(wanted) if numbers is None else numbers
+        if numbers is not None:
+            return numbers
+        return self._stored(wanted) if self.looks is None else self._looked(wanted)
 
     def _numbers(self, ids: NDArray[np.int64]) -> NDArray[np.generic] | None:
         """Return the pictures as numbers, or None where there are none."""
         with self._mutex:
             first, self._decided = not self._decided, True
             try:
+                if first and self._project.spec.kind == "objects":
+                    self.crop_side = self._find_side()
                 if first and self._project.spec.kind in ("images", "sample"):
                     ask = getattr(self._open_source(), "value_range", None)
                     self._range = ask() if ask is not None else None
@@ -108,6 +118,36 @@ class Thumbnails:
         if self._source is None:
             self._source = self._project.source()
         return self._source
+
+    def _find_side(self) -> tuple[float, bool] | None:
+        """Return how long the side of each crop is, None where they differ."""
+        size = crop_options(self._project.spec).size
+        if size is None or size.in_um:
+            return None if size is None else (size.value, True)
+        names = ["centroid_x", "centroid_x_um"]
+        if names[1] not in self._project.columns():
+            return size.value, False
+        px, um = (c[0].as_py() for c in self._project.items(names, [0]).columns)
+        return (size.value * um / px, True) if um and px else (size.value, False)
+
+    def _looked(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
+        """Return crops with contrast and colours of the layers of their picture."""
+        side = self._project.thumbnail_shape[0]
+        pictures = np.zeros((len(wanted), side, side, 3), np.uint8)
+        for row, crop in enumerate(self._composed(self._keys(wanted))):
+            if crop is not None:
+                pictures[row] = letterbox(crop, side)
+        return pictures
+
+    def _composed(self, keys: Sequence[str]) -> list[NDArray[np.uint8] | None]:
+        looks = self.looks or ()
+        channels = [channel for channel, _ in looks]
+        limits = [look.limits or (0.0, 255.0) for _, look in looks]
+        tables = [look.table for _, look in looks]
+        if not channels:  # every channel is hidden
+            return [None] * len(keys)
+        found = self._open_source().crops(keys, channels, limits)
+        return [None if crop is None else _added(crop, tables) for crop in found]
 
     def _stored(self, wanted: NDArray[np.int64]) -> NDArray[np.uint8]:
         pictures = self._project.read_thumbnails(wanted)
@@ -160,6 +200,8 @@ class Thumbnails:
             if self._range is not None:
                 rows = self._project.items(rows=ids)
                 values = self._open_source().values(rows)[0]
+            elif self.looks and (crop := self._composed([key])[0]) is not None:
+                values = crop
             else:
                 values = self._open_source().full_resolution(key)
             return FullImage(item, values, source, self._location(source))
@@ -168,3 +210,14 @@ class Thumbnails:
             logger.info("The thumbnail is shown instead of %s: %s", source, reason)
         picture = self(ids)[0]
         return FullImage(item, picture, source, self._location(source), reason)
+
+
+def _added(
+    crop: NDArray[np.uint8], tables: Sequence[NDArray[np.uint8] | None]
+) -> NDArray[np.uint8]:
+    """Return (h, w, 3) of (h, w, c): the colours of the channels added up."""
+    total = np.zeros((*crop.shape[:2], 3), np.uint16)
+    for channel, table in enumerate(tables):
+        values = crop[..., channel]
+        total += values[..., None] if table is None else table[values]
+    return np.minimum(total, 255).astype(np.uint8)

@@ -34,7 +34,13 @@ from napari_embed.project.atomic import (
 )
 from napari_embed.project.checkpoints import KINDS, remove_checkpoint
 from napari_embed.project.items import ITEMS_NAME, write_items
-from napari_embed.project.ledger import ChunkRecord, FileRecord, Ledger, StageRecord
+from napari_embed.project.ledger import (
+    STALE,
+    ChunkRecord,
+    FileRecord,
+    Ledger,
+    StageRecord,
+)
 from napari_embed.project.manifest import MANIFEST_NAME, Manifest, read_manifest
 from napari_embed.project.stages import StoredRows
 from napari_embed.project.store import ArraySpec, DiskArray
@@ -52,9 +58,10 @@ FILES_NAME = "files.parquet"
 _UPDATE = ".update"
 _PLAN = "plan.json"
 _ARRAYS = "arrays"
+_STALE = "Its source has changed."
 _GONE = (
-    "The file was not there at the last look for changes, or its row of the table; "
-    "its vector and thumbnail are kept."
+    "It was not there at the last look for changes (its file, its row of the table or "
+    "its label); its vector and thumbnail are kept."
 )
 
 
@@ -91,6 +98,7 @@ def stage_update(
     states: NDArray[np.int64],
     touched: Sequence[int],
     retake: Sequence[str] = (),
+    single: bool = False,
 ) -> None:
     """Write the next state of a project aside and declare it complete.
 
@@ -106,6 +114,8 @@ def stage_update(
         Known items whose file has changed.
     retake
         Keys of chunked stages that have to be taken over anew as a whole.
+    single
+        Keep the touched chunks of vectors and thumbnails, and mark the rows.
     """
     before, after = manifest.n_items, items.num_rows
     folder = new_staging_folder(root)
@@ -131,6 +141,7 @@ def stage_update(
             "chunks": sorted(chunks),
             "maps": maps,
             "retake": list(retake),
+            "stale": [*map(int, touched), *range(before, after)] if single else [],
         }
         write_atomic(folder / _PLAN, json.dumps(plan).encode())
         with store_errors("write", root):
@@ -216,6 +227,7 @@ def finish_update(root: Path, ledger: Ledger) -> None:
         maps = {key: [ChunkRecord(*c) for c in v] for key, v in plan["maps"].items()}
         before, chunks = int(plan["before"]), [int(c) for c in plan["chunks"]]
         retake = [str(key) for key in plan["retake"]]
+        stale = [int(i) for i in plan.get("stale", ())]
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise StoreError(
             f"{folder} is damaged: {error}. Restore a backup of the project."
@@ -226,7 +238,11 @@ def finish_update(root: Path, ledger: Ledger) -> None:
     with ledger.transaction():
         for stage in ledger.stages():
             if _is_chunked(stage.key):
-                _reopen_chunks(root, ledger, stage, manifest, before, chunks, retake)
+                keep = not stage.key.startswith("measures/") and bool(stale)
+                lost = [] if keep else chunks
+                _reopen_chunks(root, ledger, stage, manifest, before, lost, retake)
+                if keep and ledger.stage(stage.key) is not None:
+                    _mark_stale(ledger, stage.key, stale)
             elif stage.key.startswith("projections/"):
                 _keep_map(root, ledger, stage, manifest, before, maps)
             elif manifest.n_items > before and stage.key.startswith("neighbors/"):
@@ -246,6 +262,14 @@ def finish_update(root: Path, ledger: Ledger) -> None:
                 os.replace(folder / name, root / name)
     write_atomic(root / MANIFEST_NAME, (folder / MANIFEST_NAME).read_bytes())
     remove_tree(root, folder)
+
+
+def _mark_stale(ledger: Ledger, key: str, stale: list[int]) -> None:
+    """Make rows of finished chunks pending; the rest of their chunks stays."""
+    ledger.put_errors(STALE + key, dict.fromkeys(stale, _STALE))
+    record = ledger.stage(key)
+    if record is not None and record.sealed:
+        ledger.put_stage(dataclasses.replace(record, sealed=False))
 
 
 def _is_chunked(key: str) -> bool:

@@ -20,7 +20,10 @@ from typing import Any
 from napari_embed.errors import StoreError
 from napari_embed.project.database import LEDGER_NAME, Database, sqlite_errors
 
-__all__ = ["ChunkRecord", "Ledger", "StageRecord"]
+STALE = "stale:"
+"""Before the key of a stage: not failures, but rows of finished chunks to do again."""
+
+__all__ = ["STALE", "ChunkRecord", "Ledger", "StageRecord"]
 
 _VERSION = 1
 _SCHEMA = """
@@ -258,6 +261,12 @@ class Ledger(Database):
         """Return (id, stage, reason) of every failure, by id."""
         rows = self._rows("SELECT id, stage, reason FROM errors ORDER BY id, stage")
         return [(_whole(i), str(stage), str(reason)) for i, stage, reason in rows]
+
+    def stale(self, key: str) -> list[int]:
+        """Return the items whose rows in a stage are of what they were before."""
+        rows = self._rows("SELECT id FROM errors WHERE stage = ? ORDER BY id",
+                          (STALE + key,))  # fmt: skip
+        return [_whole(row[0]) for row in rows]
 
     def check(self) -> list[str]:
         """Return what SQLite's own integrity check has to complain about."""

@@ -339,6 +339,7 @@ class Project(ProjectReader):
         *,
         touched: Sequence[int] = (),
         retake: Sequence[str] = (),
+        single: bool = False,
     ) -> None:
         """Take over a new list of items; see `napari_embed.project.rescan`.
 
@@ -356,13 +357,15 @@ class Project(ProjectReader):
             Known items whose file has changed.
         retake
             Keys of embeddings that are taken over anew as a whole.
+        single
+            Only the touched and the new rows become pending, see `stale_items`.
         """
         self._require_writable()
         if items.num_rows < self.n_items or states.shape != (items.num_rows, 2):
             raise InputError("A list of items can only grow, with a state for each.")
         stage_update(
             self.path, self._ledger, self.manifest, items=items, states=states,
-            touched=touched, retake=retake,
+            touched=touched, retake=retake, single=single,
         )  # fmt: skip
         finish_update(self.path, self._ledger)
         self._reread()

@@ -24,7 +24,7 @@ from napari_embed.errors import (
 from napari_embed.project import results
 from napari_embed.project.checkpoints import KINDS, read_checkpoint
 from napari_embed.project.items import ITEMS_NAME, ItemsTable, Rows
-from napari_embed.project.ledger import Ledger
+from napari_embed.project.ledger import STALE, Ledger
 from napari_embed.project.lock import WriterLock
 from napari_embed.project.manifest import Manifest, read_manifest
 from napari_embed.project.stages import StageInfo, StoredRows, stage_infos
@@ -202,7 +202,10 @@ class ProjectReader:
 
     def errors(self) -> pa.Table:
         """Return the failed items: id, source, stage, reason."""
-        rows = [r for r in self._ledger.errors() if 0 <= r[0] < self.n_items]
+        rows = [
+            r for r in self._ledger.errors()
+            if 0 <= r[0] < self.n_items and not r[1].startswith(STALE)
+        ]  # fmt: skip
         ids = np.array([row[0] for row in rows], dtype=np.int64)
         sources = self._items.read(["source"], ids)["source"]
         return pa.table(
@@ -213,6 +216,14 @@ class ProjectReader:
                 "reason": pa.array([row[2] for row in rows], pa.string()),
             }
         )
+
+    def stale_items(self, key: str) -> NDArray[np.int64]:
+        """Return the ids whose vector or thumbnail is of what they were before.
+
+        Their chunks are complete; only these rows are to be computed again.
+        """
+        stale = [i for i in self._ledger.stale(key) if 0 <= i < self.n_items]
+        return np.array(stale, np.int64)
 
     # stages and results
 
@@ -354,7 +365,8 @@ class ProjectReader:
         reader = self._thumbnail_reader()
         if reader is None:
             return np.zeros(wanted.size, bool)
-        return reader.available(wanted)
+        stale = self.stale_items("thumbnails")
+        return reader.available(wanted) & ~np.isin(wanted, stale)
 
     def _item_ids(self, ids: Sequence[int] | NDArray[Any]) -> NDArray[np.int64]:
         wanted = np.asarray(ids, dtype=np.int64).ravel()

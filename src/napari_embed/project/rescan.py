@@ -31,6 +31,8 @@ from napari_embed.sources.changes import (
     file_root,
     file_states,
     match_items,
+    object_identity,
+    object_states,
 )
 from napari_embed.sources.spec import OptionValue
 
@@ -90,25 +92,32 @@ def look_again(project: Project, *, progress: Progress | None = None) -> Changes
     Raises
     ------
     InputError
-        If its items are no files, or the source is not where it was.
+        If its items are no files or objects, or the source is not where it was.
     """
     source = project.source()
-    root = file_root(source)
-    if root is None:
+    root, objects = file_root(source), project.spec.kind == "objects"
+    if root is None and not objects:
         raise InputError(
             f"{project.spec.path} is no folder and no table of image files, so there "
             "is nothing to look for changes in. Make a new project of it."
         )
     known = project.items()
     listed = source.list_items(progress=progress)
-    place = match_items(known["source"].to_pylist(), listed["source"].to_pylist())
+    before, after = (t["source"].to_pylist() for t in (known, listed))
+    name = object_identity if objects else str
+    place = match_items([name(key) for key in before], [name(key) for key in after])
     new = np.setdiff1d(np.arange(listed.num_rows), place[place >= 0])
     items = _merged(known.drop_columns("id"), listed, place, new)
-    now = file_states(root, items["source"].to_pylist(), progress=progress)
     n = known.num_rows
-    now[:n][place < 0] = (MISSING, 0)
     then = read_file_states(project.path / FILES_NAME, n)
-    if then is None:
+    if root is None:
+        now = object_states(items["source"].to_pylist())
+    else:
+        now = file_states(root, items["source"].to_pylist(), progress=progress)
+    now[:n][place < 0] = (MISSING, 0)
+    if then is None and root is None:
+        then = object_states(before)
+    elif then is None:
         then = _assumed(now[:n], project.manifest.created)
     there, was_there = now[:n, 0] >= 0, then[:, 0] != MISSING
     changed = there & (then[:, 0] >= 0) & (now[:n] != then).any(axis=1)
@@ -125,7 +134,9 @@ def look_again(project: Project, *, progress: Progress | None = None) -> Changes
     same = items.equals(known.drop_columns("id"))
     if anything or not same:
         vectors = ["embeddings/vectors"] if source.vectors() is not None else []
-        project.update_items(items, now, touched=touched.tolist(), retake=vectors)
+        project.update_items(
+            items, now, touched=touched.tolist(), retake=vectors, single=objects
+        )
     return found
 
 

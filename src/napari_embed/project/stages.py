@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -15,7 +15,7 @@ from napari_embed.errors import (
     InputError,
     StoreError,
 )
-from napari_embed.project.ledger import Ledger, StageRecord
+from napari_embed.project.ledger import STALE, Ledger, StageRecord
 from napari_embed.project.store import DiskArray
 
 __all__ = ["ChunkStage", "StageInfo", "StoredRows", "map_name", "stage_infos"]
@@ -183,6 +183,7 @@ class ChunkStage:
         if self.sealed:
             raise StoreError(f"{self.key} is finished; begin it with new settings.")
         rows = self.rows(chunk)
+        stale = STALE + self.key
         bad = [i for i in errors or () if not rows.start <= i < rows.stop]
         if bad:
             raise InputError(f"Item {bad[0]} is not in chunk {chunk} of {self.key}.")
@@ -192,10 +193,18 @@ class ChunkStage:
         record = self._disk.write_chunk(chunk, values)
         with self._ledger.transaction():
             self._ledger.add_chunks(self.key, self._disk.name, [record])
+            self._ledger.remove_errors(stale, rows.start, rows.stop)
             if errors is not None:
                 self._ledger.remove_errors(self.key, rows.start, rows.stop)
                 self._ledger.put_errors(self.key, errors)
         self._done.add(chunk)
+
+    def reopen(self, chunks: Iterable[int]) -> None:
+        """Make chunks of an unfinished stage pending, as far as they are done."""
+        self._check()
+        lost = self._done & set(chunks)
+        self._ledger.remove_chunks(self._disk.name, lost)
+        self._done -= lost
 
     def seal(self, info: Mapping[str, Any] | None = None) -> None:
         """Mark the stage finished.

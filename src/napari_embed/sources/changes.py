@@ -16,7 +16,15 @@ from napari_embed.sources.paths import check_relative_name
 from napari_embed.sources.spec import ProgressCallback, Source
 from napari_embed.sources.table import TableSource
 
-__all__ = ["MISSING", "UNKNOWN", "file_root", "file_states", "match_items"]
+__all__ = [
+    "MISSING",
+    "UNKNOWN",
+    "file_root",
+    "file_states",
+    "match_items",
+    "object_identity",
+    "object_states",
+]
 
 MISSING = -1
 """Size of a file that is not there."""
@@ -52,6 +60,17 @@ def file_states(
         if progress and number % _PROGRESS_EVERY == 0:
             progress(number, 0)
     return np.array(rows, np.int64).reshape(-1, 2)
+
+
+def object_identity(source: str) -> str:
+    """Return picture, time point and label of an object, without place and shape."""
+    return source.rsplit("@", 1)[0]
+
+
+def object_states(sources: Sequence[str]) -> NDArray[np.int64]:
+    """Return (n, 2): 0, and the checksum of place and shape of each object."""
+    checks = [int(source.rsplit("#", 1)[-1], 16) for source in sources]
+    return np.stack([np.zeros(len(checks), np.int64), np.array(checks, np.int64)], 1)
 
 
 def match_items(known: Sequence[str], listed: Sequence[str]) -> NDArray[np.int64]:

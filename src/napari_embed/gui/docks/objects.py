@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from napari.components import ViewerModel
 from napari.qt import QtViewer
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
@@ -25,6 +25,7 @@ from qtpy.QtWidgets import (
 
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.new_objects import open_new_objects
+from napari_embed.gui.docks.object_layer import LinkedLabels
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import button, elided, label
 from napari_embed.gui.docks.style import GAP_PX
@@ -35,6 +36,8 @@ from napari_embed.gui.objects.lookup import lookup_colormap
 from napari_embed.gui.objects.picture import (
     Picture,
     add_layers,
+    channel_layers,
+    channel_looks,
     label_at,
     read_picture,
 )
@@ -49,6 +52,7 @@ NONE = (
     "napari-embed objects new IMAGE."
 )
 TRAVEL_PX = 4.0
+LOOK_MS = 80
 # After a jump so many sides of the object fit along the shorter side of the canvas.
 NEAREST, FARTHEST = 3.0, 12.0
 
@@ -91,6 +95,10 @@ class ObjectsPanel(Panel):
         self.content.addWidget(self.stack, 1)
         self.place = elided("muted", Qt.TextElideMode.ElideMiddle)
         self.content.addWidget(self.place)
+        self._looks = QTimer(self)
+        self._looks.setSingleShot(True)
+        self._looks.setInterval(LOOK_MS)
+        self._looks.timeout.connect(self._push_looks)
         self._follow_map()
 
     def _build_empty(self) -> QWidget:
@@ -154,6 +162,8 @@ class ObjectsPanel(Panel):
         self.colored.setChecked(True)
         self.colored.toggled.connect(lambda _on: self.recolor())
         bar.addWidget(self.colored)
+        self.linked = LinkedLabels(self.session, self)
+        bar.addWidget(self.linked.button)
         self.look = tool("\u25d0", "Contrast, colours and opacity of the layers")
         self.look.setCheckable(True)
         self.look.toggled.connect(self._show_look)
@@ -230,12 +240,17 @@ class ObjectsPanel(Panel):
                   "color_version", "hidden_classes", "projection")  # fmt: skip
         if any(getattr(new, n) != getattr(old, n) for n in colors):
             self.recolor()
+            self.linked.refresh()
+        elif new.decisions != old.decisions:
+            self.linked.refresh()
+        self.linked.show_state(busy=bool(new.busy or new.running))
         self._show_words()
 
     def _forget(self) -> None:
         self.index = self.labels = self._source = None
         self.item = -1
         self._shown = self._wanted = self._picture = None
+        self.linked.show(None, "", None)
         self.pictures.clear()
         self.model.layers.clear()
         self.stack.setCurrentIndex(0)
@@ -287,11 +302,22 @@ class ObjectsPanel(Panel):
         self._picture = picture
         self.labels = add_layers(self.model, picture)
         self.pictures.setCurrentIndex(self.pictures.findData(picture.field))
+        self._follow_looks()
+        self.linked.show(self._source, picture.field, self._rows())
         self.recolor()
         self.model.reset_view()
         if item >= 0:
             self._centre(item)
         self._show_words()
+
+    def _follow_looks(self) -> None:
+        """Let the crops of the gallery follow contrast, colours and visibility."""
+        for layer in channel_layers(self.model):
+            for name in ("contrast_limits", "colormap", "gamma", "visible"):
+                getattr(layer.events, name).connect(lambda _e: self._looks.start())
+
+    def _push_looks(self) -> None:
+        self.session.map.set_looks(channel_looks(self.model))
 
     def _t(self) -> int:
         if self._picture is None or "t" not in self._picture.axes[1]:

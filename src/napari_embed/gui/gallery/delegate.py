@@ -9,7 +9,7 @@ from qtpy.QtGui import QColor, QFont, QFontMetrics, QPainter, QPen
 from qtpy.QtWidgets import QStyle, QStyledItemDelegate, QStyleOptionViewItem
 
 from napari_embed.gui.docks.style import Colors
-from napari_embed.gui.gallery.painting import fitted, paint_image
+from napari_embed.gui.gallery.painting import fitted, paint_image, paint_scale_bar
 
 __all__ = ["GalleryDelegate"]
 
@@ -80,6 +80,8 @@ class GalleryDelegate(QStyledItemDelegate):
         painter.fillRect(around, color)
         if image is not None:
             paint_image(painter, image, place)
+            if model.crop_side is not None:
+                paint_scale_bar(painter, place, *model.crop_side)
             return
         painter.fillRect(place, QColor(self.colors.card))
         picture = model.picture(row)

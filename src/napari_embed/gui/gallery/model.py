@@ -41,6 +41,12 @@ class GalleryModel(QAbstractListModel):
         """The image link, or None."""
         return self._link
 
+    @property
+    def crop_side(self) -> tuple[float, bool] | None:
+        """Length of each picture's side and whether it is micrometres, if known."""
+        read = getattr(self._link, "read_thumbnails", None)
+        return getattr(read, "crop_side", None)
+
     def show(self, link: Any, ids: NDArray[np.int64]) -> None:
         """Show other ids, of a link or of none."""
         self.beginResetModel()

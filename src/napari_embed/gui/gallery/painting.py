@@ -7,9 +7,21 @@ import html
 import numpy as np
 from numpy.typing import NDArray
 from qtpy.QtCore import QRect, QSize, Qt
-from qtpy.QtGui import QColor, QImage, QPainter
+from qtpy.QtGui import QColor, QFont, QImage, QPainter
 
-__all__ = ["fitted", "paint_image", "plain_tip", "qcolor", "to_qimage"]
+from napari_embed.sources.objects.preview import scale_bar
+
+__all__ = [
+    "fitted",
+    "paint_image",
+    "paint_scale_bar",
+    "plain_tip",
+    "qcolor",
+    "to_qimage",
+]
+
+# Smaller pictures have no room for the words of a scale bar.
+BAR_FROM_PX = 64
 
 
 def to_qimage(rgb: NDArray[np.uint8]) -> QImage:
@@ -44,6 +56,32 @@ def paint_image(painter: QPainter, image: QImage, place: QRect) -> None:
             Qt.TransformationMode.SmoothTransformation,
         )
     painter.drawImage(place, image)
+
+
+def paint_scale_bar(painter: QPainter, place: QRect, side: float, in_um: bool) -> None:
+    """Paint a bar with its length into a picture whose side is ``side`` long.
+
+    In one with no room for words there is none.
+    """
+    if place.width() < BAR_FROM_PX:
+        return
+    per_px = side / place.width()
+    unit = "\N{MICRO SIGN}m" if in_um else "px"
+    long, words = scale_bar(place.width(), per_px)
+    words = f"{words.split()[0]} {unit}"
+    painter.save()
+    font = QFont(painter.font())
+    font.setPixelSize(10)
+    painter.setFont(font)
+    height = painter.fontMetrics().height()
+    wide = max(round(long), painter.fontMetrics().horizontalAdvance(words)) + 6
+    box = QRect(place.left(), place.bottom() - height - 4, wide, height + 5)
+    painter.fillRect(box, QColor(0, 0, 0, 150))
+    white = QColor(255, 255, 255)
+    painter.fillRect(box.left() + 3, box.bottom() - 3, round(long), 2, white)
+    painter.setPen(white)
+    painter.drawText(box.left() + 3, box.bottom() - 6, words)
+    painter.restore()
 
 
 def qcolor(rgb: NDArray[np.floating]) -> QColor:

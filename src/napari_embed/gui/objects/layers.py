@@ -26,10 +26,10 @@ from napari_embed.sources.spec import SourceSpec
 
 __all__ = [
     "discard_copy",
-    "edited_layer",
     "images_for",
     "is_own_copy",
     "labels_layers",
+    "linked_layer",
     "pair_problem",
     "pixel_size_of",
     "save_layers",
@@ -226,13 +226,20 @@ def discard_copy(spec: SourceSpec) -> None:
         shutil.rmtree(spec.location, ignore_errors=True)
 
 
-def edited_layer(viewer: Any, spec: SourceSpec) -> Any | None:
-    """Return the labels layer of the viewer that a copy was made of, if it is open."""
-    if not is_own_copy(spec):
+def linked_layer(viewer: Any, source: Any, key: str) -> Any | None:
+    """Return the labels layer of the viewer that shows the labels of a picture.
+
+    It has their name and shape; with other pictures beside it the name is not enough.
+    """
+    if len(source.fields.names) > 1:
         return None
-    wanted = str(spec.options.get("labels") or "")
-    found = [a for a in labels_layers(viewer) if _plain(str(a.name)) == wanted]
-    return found[0] if found else None
+    wanted = _plain(source.fields.labels)
+    named = [a for a in labels_layers(viewer) if _plain(str(a.name)) == wanted]
+    if not named:
+        return None
+    field = next(f for f in source.fields.names if f.key == key)
+    shape = tuple(source.fields.open(field).labels.array.shape)
+    return next((a for a in named if _shape(a) == shape), None)
 
 
 def take_over_labels(spec: SourceSpec, layer: Any) -> None:

@@ -9,10 +9,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.gui.link.look import Look, look_of_layer
 from napari_embed.sources.objects.crops import field_limits
 from napari_embed.sources.objects.volume import Volume
 
-__all__ = ["LABELS_LAYER", "Picture", "add_layers", "label_at", "read_picture"]
+__all__ = [
+    "LABELS_LAYER",
+    "Picture",
+    "add_layers",
+    "channel_layers",
+    "channel_looks",
+    "label_at",
+    "read_picture",
+]
 
 LABELS_LAYER = "Objects"
 # Pictures up to this size are held in memory: they turn and zoom without a wait.
@@ -154,8 +163,7 @@ def add_layers(model: Any, picture: Picture) -> Any:
     """
     kept = {
         layer.name: (layer.contrast_limits, layer.colormap, layer.visible, layer.gamma)
-        for layer in model.layers
-        if hasattr(layer, "contrast_limits") and not getattr(layer, "rgb", False)
+        for layer in channel_layers(model)
     }
     model.layers.clear()
     units = ["micrometer" if picture.in_um else "pixel"] * 2
@@ -177,6 +185,22 @@ def add_layers(model: Any, picture: Picture) -> Any:
         _data(picture.labels), multiscale=len(picture.labels) > 1, name=LABELS_LAYER,
         scale=picture.labels_scale, translate=picture.labels_shift, opacity=0.6,
         units=["pixel"] * (len(picture.labels_scale) - 2) + units,
+    )  # fmt: skip
+
+
+def channel_layers(model: Any) -> list[Any]:
+    """Return the layers of the channels in order; none of a photograph."""
+    return [
+        layer for layer in model.layers
+        if hasattr(layer, "contrast_limits") and not layer.rgb
+    ]  # fmt: skip
+
+
+def channel_looks(model: Any) -> tuple[tuple[int, Look], ...]:
+    """Return number, contrast and colours of the channels that are visible."""
+    return tuple(
+        (number, look_of_layer(layer))
+        for number, layer in enumerate(channel_layers(model)) if layer.visible
     )  # fmt: skip
 
 

@@ -223,6 +223,28 @@ class ObjectsSource:
             raise ImageDecodeError(image)
         return as_rgb(image)
 
+    def crops(
+        self,
+        keys: Sequence[str],
+        channels: Sequence[int],
+        limits: Sequence[tuple[float, float]],
+    ) -> list[NDArray[np.uint8] | None]:
+        """Return (h, w, c) of objects as they look with other limits, in order.
+
+        Parameters
+        ----------
+        keys
+            Values of ``source``.
+        channels, limits
+            Which ones, and what becomes 0 and 255; channels that are not there are
+            black.
+        """
+        self._ready()
+        given = list(channels), list(limits)
+        runs = list(_tasks(list(keys)))
+        found = map_in_order(lambda run: self._cut(run, given), runs, group=1)
+        return [None if isinstance(i, str) else i for images in found for i in images]
+
     def vectors(self) -> None:
         """Return None: these are images."""
 
@@ -237,7 +259,15 @@ class ObjectsSource:
         if self.options.normalize == "channel" and not self.options.limits:
             self.options = replace(self.options, limits=tuple(self._find_limits()))
 
-    def _cut(self, run: list[Place] | str) -> Sequence[NDArray[np.uint8] | str]:
+    def _cut(
+        self,
+        run: list[Place] | str,
+        given: tuple[list[int], list[tuple[float, float]]] | None = None,
+    ) -> Sequence[NDArray[np.uint8] | str]:
+        """Return the crops of a run, or why there are none.
+
+        ``given`` are channels and limits instead of those of the options.
+        """
         if isinstance(run, str):
             return [run]
         try:
@@ -247,6 +277,9 @@ class ObjectsSource:
             opened = self.fields.open(field)
             geometry = opened.geometry.with_pixel(self.options.pixel_size)
             opened = replace(opened, geometry=geometry)
+            if given is not None:
+                check_channels(opened.n_channels, given[0])
+                return cut_run(opened, run, self.options, *given)
             channels = self._channels(opened)
             if self.options.concat and len(channels) != self.channels_each:
                 raise InputError(
@@ -259,7 +292,7 @@ class ObjectsSource:
             return [str(error)] * len(run)
         except Exception as error:  # noqa: BLE001  codecs of foreign chunks raise anything
             if len(run) > 1:  # one damaged chunk must not cost its neighbours
-                return [image for place in run for image in self._cut([place])]
+                return [image for place in run for image in self._cut([place], given)]
             return [f"cannot be read: {str(error)[:200]}"]
         if self.options.concat:
             return images
