@@ -9,6 +9,11 @@ each picture is the whole window in one of the states on the way. With ``--cifar
 ``--million`` finished projects are shown instead, and nothing is computed::
 
     ... make_screenshots.py --cifar cifar10.embed --million vectors_1000000.embed
+
+With ``--nuclei`` the image and the labels of an OME-Zarr become layers, and a project
+of their objects is made and laid out by clicks::
+
+    ... make_screenshots.py --nuclei dsb_montage_v05.ome.zarr
 """
 
 from __future__ import annotations
@@ -408,6 +413,53 @@ def make(out: Path) -> None:
     scene.close()
 
 
+def objects(out: Path, root: Path) -> None:
+    """Make items of the nuclei of an OME-Zarr, from layers to the linked map."""
+    import zarr
+    from qtpy.QtCore import Qt
+
+    from napari_embed.gui.docks.gallery import open_gallery
+    from napari_embed.gui.docks.objects import open_objects
+
+    pixel = {"scale": (0.65, 0.65), "units": ("um", "um")}
+    image = np.asarray(zarr.open_array(str(root / "s0"), mode="r"))[0]
+    labels = np.asarray(zarr.open_array(str(root / "labels/nuclei/s0"), mode="r"))
+    scene = Scene(out, theme="dark", size=LARGE)
+    viewer, controller = scene.viewer, scene.controller
+    viewer.add_image(image, name="DNA", contrast_limits=(0, 160), **pixel)
+    viewer.add_labels(np.squeeze(labels).astype(np.int32), name="nuclei", **pixel)
+    window = scene.panels.project.new_objects()
+    scene.need(lambda: window.spec is not None)
+    scene.wait(0.5)
+    window.grab().save(str(out / "objects-new.png"))
+    window.go.click()
+    scene.need(lambda: controller.state.project is not None)
+    for layer in (viewer.layers["DNA"], viewer.layers["nuclei"]):
+        layer.visible = False
+    controller.compute.run_all()
+    scene.need(lambda: controller.state.projection and not controller.state.running)
+    panel = open_objects(viewer)
+    scene.need(lambda: panel.labels is not None)
+    open_gallery(viewer)
+    dock = panel.parentWidget()
+    while dock is not None and not hasattr(dock, "setFloating"):
+        dock = dock.parentWidget()
+    for way, size in ((Qt.Orientation.Horizontal, 560), (Qt.Orientation.Vertical, 600)):
+        viewer.window._qt_window.resizeDocks([dock], [size], way)
+    scene.wait(0.5)
+    scene.panels.session.map.fit()
+    controller.color_by("area_um2")
+    scene.need(lambda: controller.colors_settled)
+    seen = scene.seen()
+    apart = np.hypot(*(seen - np.median(seen, axis=0)).T)
+    controller.select(np.argsort(apart)[:300])
+    panel.model.layers[0].contrast_limits = (0, 120)
+    panel.step(1)
+    scene.wait(1.0)
+    scene.picture("objects.png", settle_s=1.5)
+    scene.close()
+
+
 def main() -> None:
     """Read the arguments and make the pictures in a private settings folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -419,6 +471,7 @@ def main() -> None:
     parser.add_argument(
         "--million", type=Path, help="project of a million own vectors with pca-3d"
     )
+    parser.add_argument("--nuclei", type=Path, help="OME-Zarr with labels nuclei")
     wish = parser.parse_args()
     wish.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as folder:
@@ -432,7 +485,9 @@ def main() -> None:
             finished(wish.out, wish.fashion, "8", "fashion10k-3d.png")
         if wish.million:
             million(wish.out, wish.million)
-        if not (wish.cifar or wish.fashion or wish.million):
+        if wish.nuclei:
+            objects(wish.out, wish.nuclei)
+        if not (wish.cifar or wish.fashion or wish.million or wish.nuclei):
             make(wish.out)
 
 

@@ -22,6 +22,7 @@ from napari_embed.gui.gallery.painting import paint_scale_bar
 from napari_embed.gui.link.sheet_on_canvas import camera_of
 from napari_embed.gui.objects.colors import DIMMED, object_colors
 from napari_embed.gui.objects.lookup import lookup_colormap
+from napari_embed.gui.objects.picture import _Lazy
 from napari_embed.gui.session import close_session, session_for
 from napari_embed.project import Project
 
@@ -220,6 +221,34 @@ def test_crops_follow_the_layers_of_their_picture(panel, qtbot):
     first.visible = False
     qtbot.waitUntil(lambda: read.looks == (), timeout=WAIT_MS)
     assert not read([7]).any()
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_lazy_arrays_give_what_whole_ones_give(rng, axis):
+    class OnDisk:
+        """An array that is read only when it is sliced."""
+
+        def __init__(self, values):
+            self.values, self.reads = values, 0
+            self.shape, self.dtype = values.shape, values.dtype
+
+        def __getitem__(self, index):
+            self.reads += 1
+            return self.values[index]
+
+    values = rng.integers(0, 9, (3, 4, 20, 30), np.uint16)
+    disk = OnDisk(values)
+    lazy = _Lazy(disk, axis=axis, at=2, dtype=np.int32)
+    whole = values if axis is None else np.take(values, 2, axis=axis)
+    assert (lazy.shape, lazy.ndim, lazy.size) == (whole.shape, whole.ndim, whole.size)
+    assert len(lazy) == len(whole)
+    assert disk.reads == 0
+    rest = (slice(2, 9), slice(None, None, 3))
+    for index in (1, slice(1, 3), (0, *rest[:1]), (Ellipsis, *rest), ()):
+        found = lazy[index]
+        np.testing.assert_array_equal(found, whole[index])
+        assert found.dtype == np.int32
+    np.testing.assert_array_equal(np.asarray(lazy), whole)
 
 
 def test_a_scale_bar_is_as_long_as_it_says(qtbot):

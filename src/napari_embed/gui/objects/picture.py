@@ -121,7 +121,10 @@ class _Lazy:
 
     def __getitem__(self, index: Any) -> NDArray[Any]:
         parts = list(index) if isinstance(index, tuple) else [index]
-        parts += [slice(None)] * (self.ndim - len(parts))
+        named = [i for i, part in enumerate(parts) if part is Ellipsis] or [len(parts)]
+        rest = parts[named[0] + 1 :]
+        whole = [slice(None)] * (self.ndim - len(rest) - named[0])
+        parts = [*parts[: named[0]], *whole, *rest]
         if self._axis is not None:
             parts.insert(self._axis, self._at)
         return np.asarray(self._array[tuple(parts)]).astype(self.dtype, copy=False)
