@@ -705,7 +705,8 @@ def engine_table() -> str:
                 continue
             ratio = _cpu(other) / _cpu(ours)
             cells.append(f"{_per_iteration(other)} ({ratio:.1f} x)")
-        fine = found.get(("openTSNE FFTW, fine grid", dim, stage))
+        whole = stage == "to the end"  # only finished maps have a KL
+        fine = whole and found.get(("openTSNE FFTW, fine grid", dim, stage))
         cells.append(f"{100 * (_kl(ours) / _kl(fine) - 1):+.2f} %" if fine else "-")
         rows.append(cells)
     return table(
