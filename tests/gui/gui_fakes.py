@@ -127,6 +127,18 @@ class FakeMap:
     def fit_selection(self) -> None:
         self.calls.append(("fit", None))
 
+    def stand(self) -> Any:
+        return None
+
+    def look_from(self, stand: Any) -> None:
+        self.calls.append(("look_from", stand))
+
+    def page(self) -> Any:
+        return None
+
+    def turn_to(self, page: Any) -> None:
+        self.calls.append(("turn_to", page))
+
     def close(self) -> None:
         self.calls.append(("close", None))
 

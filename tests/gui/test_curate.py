@@ -80,14 +80,100 @@ def test_exclusion_lasts_and_is_undone_later(opened, folder, qtbot) -> None:
     qtbot.waitUntil(lambda: layer.n_excluded == 0, timeout=30_000)
     again.curate.redo.click()
     qtbot.waitUntil(lambda: layer.n_excluded == 3, timeout=30_000)
-    # The window's own undo is kept as well.
+    # The window's undo takes the same step back; nothing is decided anew.
     again.controller.undo()
-    settled(qtbot, again, lambda d: len(d.done) == 2)
+    settled(qtbot, again, lambda d: not d.done and len(d.undone) == 1)
+    qtbot.waitUntil(lambda: layer.n_excluded == 0, timeout=30_000)
     with (
         Project.open(folder, mode="r") as project,
         Decisions.open(project, mode="r") as decisions,
     ):
         assert not decisions.excluded().any()
+
+
+def test_one_undo_takes_back_selections_and_decisions_in_their_order(
+    opened, folder, qtbot
+) -> None:
+    panels = opened()
+    controller, layer = panels.controller, panels.session.map.layer
+
+    def now() -> tuple:
+        with (
+            Project.open(folder, mode="r") as project,
+            Decisions.open(project, mode="r") as decisions,
+        ):
+            tags = [t.name for t in decisions.tags()]
+            return (
+                np.flatnonzero(controller.selection()).tolist(),
+                layer.n_visible,
+                np.flatnonzero(layer.excluded_mask).tolist(),
+                np.flatnonzero(decisions.excluded()).tolist(),
+                np.flatnonzero(decisions.tagged("a")).tolist() if "a" in tags else None,
+                decisions.labels_of([5]),
+            )
+
+    def quiet() -> None:
+        qtbot.waitUntil(lambda: controller._awaited == 0, timeout=30_000)
+
+    steps = (
+        lambda: controller.select([1, 2, 3]),
+        lambda: controller.tag_items("a"),
+        lambda: controller.exclude_selected(),
+        lambda: controller.select([5, 6]),
+        lambda: controller.set_label("other"),
+        lambda: controller.hide_selected(),
+        lambda: controller.select([8]),
+        lambda: controller.include_all(),
+        lambda: controller.tag_items("a"),
+    )
+    seen = [now()]
+    for step in steps:
+        step()
+        quiet()
+        seen.append(now())
+    assert len({str(state) for state in seen}) == len(seen)
+    # Tagging what is tagged already is no step.
+    controller.tag_items("a")
+    quiet()
+    assert controller.state.undo_label == 'Tag 1 item "a"'
+    for state in reversed(seen[:-1]):
+        controller.undo()
+        quiet()
+        assert now() == state
+    assert controller.state.undo_label == ""
+    for state in seen[1:]:
+        controller.redo()
+        quiet()
+        assert now() == state
+    # All at once, without waiting for the disk in between.
+    for _ in steps:
+        controller.undo()
+    quiet()
+    qtbot.waitUntil(lambda: now() == seen[0], timeout=30_000)
+    for _ in steps:
+        controller.redo()
+    quiet()
+    qtbot.waitUntil(lambda: now() == seen[-1], timeout=30_000)
+    # Undo in Curate passes by what was selected since.
+    controller.select([20])
+    panels.curate.undo.click()
+    quiet()
+    assert now()[4] == [1, 2, 3]
+    assert now()[0] == [20]
+    controller.undo()
+    assert np.flatnonzero(controller.selection()).tolist() == [8]
+    controller.undo()  # the next decision: including all again
+    quiet()
+    assert now()[3] == [1, 2, 3]
+    close_session(panels.session.viewer)
+
+    # The log goes on where the window's history ends.
+    again = opened()
+    for _ in range(3):
+        again.controller.undo()
+    settled(qtbot, again, lambda d: not d.done and len(d.undone) == 5)
+    assert again.controller.state.undo_label == ""
+    assert again.controller.state.redo_label == 'Tag 3 items "a"'
 
 
 def test_quick_decisions_one_after_the_other_agree(opened, qtbot) -> None:
@@ -234,3 +320,59 @@ def test_without_a_project_it_says_what_to_do(make_napari_viewer, qtbot) -> None
     assert not panels.curate.empty.isHidden()
     assert panels.curate.body.isHidden()
     close_session(viewer)
+
+
+def test_tags_and_corrected_labels_colour_the_points(opened, qtbot) -> None:
+    """They are offered once there are any, and follow every decision and undo."""
+    panels = opened()
+    controller = panels.controller
+
+    def offered() -> list:
+        return [c.name for c in controller.state.columns]
+
+    def quiet() -> None:
+        qtbot.waitUntil(
+            lambda: controller._awaited == 0 and controller.colors_settled,
+            timeout=30_000,
+        )
+
+    assert offered() == ["label"]
+    controller.select([0, 1, 2])
+    controller.tag_items("a")
+    controller.select([2, 3])
+    controller.tag_items("b")
+    quiet()
+    assert offered() == ["label", "tags"]
+    assert panels.explore.color.findData("tags") > 0
+    controller.color_by("tags")
+    quiet()
+    coloring = controller.coloring
+    assert coloring.names == ("a", "b", "several tags")
+    assert coloring.codes[:5].tolist() == [0, 0, 2, 1, -1]
+    tag = controller.state.decisions.tags[0]
+    rgb = [round(255 * float(v)) for v in coloring.palette[0][:3]]
+    assert "#" + "".join(f"{v:02x}" for v in rgb) == tag.color
+
+    controller.set_hidden_classes([1])
+    controller.select([9])
+    controller.tag_items("a")
+    qtbot.waitUntil(lambda: controller.coloring.codes[9] == 0, timeout=30_000)
+    assert controller.state.hidden_classes == {1}
+    controller.change_tag("a", new_name="c", color="#ff0000")
+    qtbot.waitUntil(lambda: controller.coloring.names[0] == "c", timeout=30_000)
+    assert controller.coloring.palette[0].tolist() == [1, 0, 0, 1]
+    controller.undo()
+    controller.undo()
+    qtbot.waitUntil(lambda: controller.coloring.codes[9] == -1, timeout=30_000)
+
+    controller.set_label("new")
+    quiet()
+    assert "final_label" in offered()
+    controller.color_by("final_label")
+    quiet()
+    assert controller.coloring.names[controller.coloring.codes[9]] == "new"
+    controller.undo()  # the correction: nothing is left to colour by
+    qtbot.waitUntil(
+        lambda: controller.state.color_column == "label" and "final_label"
+        not in offered(), timeout=30_000,
+    )  # fmt: skip

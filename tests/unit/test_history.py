@@ -121,3 +121,36 @@ def test_a_wish_while_undoing_is_not_recorded() -> None:
     assert history.undo_label == "again"
     assert history.undo() == "again"
     assert len(history) == 0
+
+
+def test_decisions_stand_among_the_other_steps() -> None:
+    history, log = History(), []
+    number = Number(history)
+
+    def decide(name: str) -> object:
+        return history.record_kept(
+            "...", lambda: log.append(f"-{name}"), lambda: log.append(f"+{name}")
+        )
+
+    number.put(1)
+    first = decide("a")
+    history.rename(first, "a")
+    number.put(2)
+    history.drop(decide("nothing"))
+    assert history.undo_label == "to 2"
+    assert [history.undo() for _ in range(3)] == ["to 2", "a", "to 1"]
+    assert [history.redo() for _ in range(3)] == ["to 1", "a", "to 2"]
+    assert log == ["-a", "+a"]
+    number.put(3)
+    history.mark_kept()
+    history.undo()
+    # Taken back elsewhere: the last one made, and all that were undone.
+    history.forget_kept(last=True)
+    assert (history.undo_label, history.redo_label, len(history)) == ("to 2", "", 2)
+    history.append_kept("b", lambda: log.append("-b"), lambda: log.append("+b"))
+    assert history.undo() == "b"
+    with history.paused():
+        number.put(9)
+        history.mark_kept()
+    assert history.redo() == "b"
+    assert log == ["-a", "+a", "-b", "+b"]

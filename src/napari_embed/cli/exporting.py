@@ -42,6 +42,8 @@ def _ids(
     keep = np.ones(project.n_items, bool)
     if only["tag"] is not None:
         keep &= decisions.tagged(only["tag"])
+    if only["where"] is not None:
+        keep &= _holds(project, decisions, only["where"])
     if not only["with_excluded"]:
         keep &= ~decisions.excluded()
     if chosen is None:
@@ -52,6 +54,22 @@ def _ids(
             f"{chosen.max()}."
         )
     return chosen[keep[chosen]]
+
+
+def _holds(project: Project, decisions: Decisions, sql: str) -> NDArray[np.bool_]:
+    """Return for which items an expression holds, (n,)."""
+    import numpy as np
+
+    from napari_embed.curation.filters import Query
+    from napari_embed.curation.query import QueryEngine
+
+    names = project.projection_names()
+    found = np.zeros(project.n_items, bool)
+    with QueryEngine(
+        project, decisions, projection=names[-1] if names else None
+    ) as engine:
+        found[engine.run(Query(sql=sql)).ids] = True
+    return found
 
 
 def _read_ids(path: Path) -> NDArray[np.int64]:
@@ -94,6 +112,7 @@ Examples:
   napari-embed export photos.embed clean --format folder --links
   napari-embed export photos.embed train.json --format coco
   napari-embed export photos.embed cells.h5ad
+  napari-embed export photos.embed large.csv --where "width > 500"
 """,
 )
 @project_argument
@@ -111,6 +130,9 @@ Examples:
 )
 @click.option("--selection", metavar="NAME", help="Only a saved selection, in order.")
 @click.option("--tag", metavar="NAME", help="Only items with this tag.")
+@click.option(
+    "--where", metavar="SQL", help="Only items for which an expression holds."
+)
 @click.option("--with-excluded", is_flag=True, help="Also excluded items.")
 @click.option(
     "--relative-paths", is_flag=True, help="Image paths as the source lists them."

@@ -168,6 +168,7 @@ def _run(wish: argparse.Namespace) -> int:
     if wish.theme:
         viewer.theme = wish.theme
     panels = open_all_panels(viewer)
+    panels.controller.remembers = not wish.screenshot
     viewer.window.show()
     # After showing: napari restores the size of the last session then.
     viewer.window.resize(width, height)

@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from napari_embed.gui.display import Stand
 from napari_embed.gui.points.hooks import scene_camera
 
-__all__ = ["Cameras", "Stand"]
-
-
-@dataclass(frozen=True)
-class Stand:
-    """Centre, zoom and angles of a camera; whether it was fitted to all points."""
-
-    center: tuple[float, ...]
-    zoom: float
-    angles: tuple[float, ...]
-    fitted: bool
+__all__ = ["Cameras"]
 
 
 class Cameras:

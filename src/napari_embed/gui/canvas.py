@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from psygnal import Signal
 
 from napari_embed.gui.cameras import Cameras
-from napari_embed.gui.display import DisplaySettings
+from napari_embed.gui.display import DisplaySettings, PageView, Stand
 from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
@@ -207,6 +207,21 @@ class NapariMap:
         else:
             self.fit()
 
+    def stand(self) -> Stand | None:
+        """Return where the camera stands, None without a map."""
+        shown = self._cameras.map
+        return self._cameras.before(shown, self._viewer.dims.ndisplay)
+
+    def look_from(self, stand: Stand) -> None:
+        """Put the camera there."""
+        if self.layer is None:
+            return
+        self._cameras.restore(stand)
+        if stand.fitted:
+            self.fit()
+        else:
+            self._fitted = self._extent()
+
     def clear(self) -> None:
         """Take points and images away."""
         layer = self.layer
@@ -259,6 +274,19 @@ class NapariMap:
                 self.link.set_categories(*self._categories)
             self.link.page_shown.connect(self._make_room)
             self.link_changed.emit()
+
+    def page(self) -> PageView | None:
+        """Return which page of the selected images is shown, None without images."""
+        if self.link is None:
+            return None
+        return PageView(self.link.page, self.link.page_size, self.link.order)
+
+    def turn_to(self, page: PageView) -> None:
+        """Show that page, or the nearest that exists."""
+        if self.link is not None:
+            self.link.page_size = page.size
+            self.link.order = page.order  # type: ignore[assignment]
+            self.link.jump(page.page)
 
     def _make_room(self, _ids: Any) -> None:
         """Move the points out from under the images, unless the user has moved them.

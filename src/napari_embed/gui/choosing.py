@@ -1,4 +1,4 @@
-"""The controller's half that the user changes: selected, hidden, excluded, undo.
+"""The controller's half that the user changes: selected, hidden, excluded.
 
 No Qt. Selection and exclusion live in the canvas, which records them in its history;
 hidden points and classes live here and are recorded in the same history.
@@ -26,7 +26,7 @@ EXCLUDED = "Nothing is deleted. Undo (Ctrl+Z) takes them back in."
 
 
 class Choosing:
-    """Mixin of `Controller`: tools, selection, hiding, exclusion, undo and redo."""
+    """Mixin of `Controller`: tools, selection, hiding and exclusion."""
 
     state: ViewState
     update: Callable[..., None]
@@ -34,6 +34,7 @@ class Choosing:
     selection_changed: SignalInstance
     _ndisplay_changed: Callable[[int], None]
     _follow_excluded: Callable[[], None]
+    _tell_undo: Callable[[], None]
     can_decide: bool
     _map: MapView
     _coloring: Coloring | None
@@ -47,7 +48,7 @@ class Choosing:
         self._map.on_removed = self._map_removed
         self._map.on_ndisplay = self._ndisplay_changed
         self._map.on_display = self._display_changed
-        self._map.history.changed.connect(self._history_changed)
+        self._map.history.changed.connect(self._tell_undo)
 
     def _map_removed(self) -> None:
         if self.state.projection is not None:
@@ -244,17 +245,3 @@ class Choosing:
             self.tell(Message(text, kept=EXCLUDED + why))
         elif message is not None and message.kept.startswith(EXCLUDED):
             self.tell(None)
-
-    # --- undo --------------------------------------------------------------------
-
-    def undo(self) -> None:
-        """Take back the last selection, hiding or exclusion."""
-        self._map.history.undo()
-
-    def redo(self) -> None:
-        """Make what was taken back again."""
-        self._map.history.redo()
-
-    def _history_changed(self) -> None:
-        history = self._map.history
-        self.update(undo_label=history.undo_label, redo_label=history.redo_label)

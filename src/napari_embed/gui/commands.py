@@ -204,7 +204,7 @@ def redo_decision() -> None:
 
 
 def undo() -> None:
-    """Take back the last selection, hiding or exclusion."""
+    """Take back what was selected, hidden, excluded or decided last."""
     _session().controller.undo()
 
 

@@ -27,10 +27,12 @@ from napari_embed.gui.jobs import ComputeQueue, Engine
 from napari_embed.gui.opening import is_project, new_project_path, project_path
 from napari_embed.gui.settings import RecentProjects
 from napari_embed.gui.showing import Showing
+from napari_embed.gui.shown_again import Remembering
 from napari_embed.gui.stacks import save_stack, stack_problem
 from napari_embed.gui.state import Message, ViewState
 from napari_embed.gui.summary import Snapshot, read_snapshot
 from napari_embed.gui.thumbnails import Thumbnails
+from napari_embed.gui.undoing import Undoing
 from napari_embed.gui.views import MapView
 from napari_embed.sources import SourceSpec
 from napari_embed.sources.objects.crops import object_name
@@ -46,7 +48,7 @@ def _cause(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
 
 
-class Controller(Choosing, Deciding, Showing):
+class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
     """State and wishes of one viewer.
 
     Parameters
@@ -92,6 +94,7 @@ class Controller(Choosing, Deciding, Showing):
         self._open = open_project
         self._open_decisions = open_decisions
         self._start_deciding()
+        self._start_remembering()
         self._background = Background(post, threaded=threaded)
         self._project: Any | None = None
         self._leaving: list[Any] = []  # projects that are being closed
@@ -212,6 +215,7 @@ class Controller(Choosing, Deciding, Showing):
         """Open a project for reading on the background thread; then tell ``told``."""
         if not self._engine_is_free():
             return
+        self.remember()
         self.update(busy=f"Opening {Path(path).name}", message=None, opening=None)
 
         def work() -> tuple[Any, Snapshot]:
@@ -261,21 +265,13 @@ class Controller(Choosing, Deciding, Showing):
             opening=None,
             message=None,
         )
-        # Behind the release of the former ones: the same project may be opened again.
-        self._reopen_decisions()
-        self._color_by_default()
         if told is not None:
             self.tell(told)
         names = [p.name for p in snapshot.info.projections]
-        if projection and projection not in names:
-            known = ", ".join(names) or "none yet"
-            text = f"This project has no map called {projection}. It has: {known}."
-            self.tell(Message(text, level="error"))
-        elif names:
-            self.show_projection(projection or names[0])
-            self.panel_wanted.emit("explore")
-        else:
-            self.panel_wanted.emit("compute")
+        if not projection or projection in names:
+            self.panel_wanted.emit("explore" if names else "compute")
+        # Behind the release of the former ones: the same project may be opened again.
+        self._reopen_decisions(lambda look: self._first_view(look, projection))
 
     def _captions(self, ids: NDArray[np.int64]) -> list[str]:
         """Return source and class of items, for the status bar."""
@@ -292,6 +288,7 @@ class Controller(Choosing, Deciding, Showing):
 
     def _release_project(self) -> None:
         self._release_decisions()
+        self._nothing_remembered()
         self._map.clear()
         self._map.set_thumbnails(None)
         self._background.drop("projection")

@@ -7,7 +7,7 @@ is excluded on the canvas and what is kept are brought together after each.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import count
 from typing import Any
 
@@ -18,6 +18,7 @@ from napari_embed.curation.decisions import Decisions
 from napari_embed.errors import EmbedError
 from napari_embed.gui.background import Background
 from napari_embed.gui.state import DecisionsView, Message, TagView, ViewState
+from napari_embed.gui.undoing import keep_excluded
 from napari_embed.gui.views import MapView
 
 __all__ = ["Deciding", "OpenDecisions"]
@@ -31,20 +32,6 @@ MOST_STEPS = 100
 Work = Callable[[Decisions], object]
 
 
-def _keep_excluded(decisions: Decisions, mask: NDArray[np.bool_]) -> None:
-    """Make ``mask`` (n,) the items that are excluded, in one step."""
-    before = decisions.excluded()
-    out, back = np.flatnonzero(mask & ~before), np.flatnonzero(before & ~mask)
-    if out.size and back.size:
-        with decisions.step("Exclude and restore"):
-            decisions.restore(back)
-            decisions.exclude(out)
-    elif out.size:
-        decisions.exclude(out)
-    elif back.size:
-        decisions.restore(back)
-
-
 def _read(decisions: Decisions) -> DecisionsView:
     counts = decisions.tag_counts()
     done, undone = decisions.history(MOST_STEPS)
@@ -54,6 +41,8 @@ def _read(decisions: Decisions) -> DecisionsView:
             for tag in decisions.tags()
         ),
         labels=tuple(decisions.corrected()[1]),
+        selections=tuple(decisions.selections()),
+        views=tuple(decisions.views()),
         done=tuple(done),
         undone=tuple(undone),
         read_only=decisions.read_only_reason,
@@ -69,6 +58,10 @@ class Deciding:
     fail: Callable[..., None]
     selection: Callable[[], NDArray[np.bool_]]
     select: Callable[..., None]
+    _tell_undo: Callable[[], None]
+    _color_decided: Callable[[], None]
+    _list_columns: Callable[[], None]
+    _look_to_keep: Callable[[], Callable[[], dict[str, Any]] | None]
     _map: MapView
     _background: Background
     _project: Any | None
@@ -79,6 +72,7 @@ class Deciding:
         # What is not written yet, and all decisions that are not closed yet.
         self._pending: dict[int, Work] = {}
         self._awaited = 0  # answers that have not arrived
+        self._following = False  # the canvas follows the decisions, not the user
         self._last_tag = ""
 
     def _start_deciding(self) -> None:
@@ -88,16 +82,20 @@ class Deciding:
 
     # --- life --------------------------------------------------------------------
 
-    def _decisions_of(self, project: Any) -> tuple[Decisions | None, Any]:
-        """Open and read the decisions of a project; on the reading thread."""
+    def _decisions_of(self, project: Any) -> tuple[Decisions | None, Any, Any]:
+        """Open and read the decisions of a project; on the reading thread.
+
+        Returns them, what there is to show of them, and the last look of a window.
+        """
         if self._open_decisions is None:
-            return None, None
+            return None, None, {}
         try:
             decisions = self._open_decisions(project)
-            return decisions, (_read(decisions), decisions.excluded())
+            found = _read(decisions), decisions.excluded()
+            return decisions, found, decisions.remembered()
         except EmbedError as error:
             logger.info("No decisions: %s", error)
-            return None, (DecisionsView(read_only=str(error)), None)
+            return None, (DecisionsView(read_only=str(error)), None), {}
 
     def _adopt_decisions(self, decisions: Decisions | None, found: Any) -> None:
         self._no_decisions()
@@ -107,8 +105,10 @@ class Deciding:
         if found is not None:
             view, excluded = found
             self.update(decisions=view)
+            self._tell_undo()
+            self._list_columns()
             if excluded is not None and excluded.any():
-                self._map.set_excluded(excluded)
+                self._put_excluded(excluded)
 
     def _release_decisions(self) -> None:
         """Close them on the reading thread, behind what is still to be written."""
@@ -122,25 +122,44 @@ class Deciding:
                 _nothing,
             )
 
-    def _reopen_decisions(self) -> None:
-        """Open them anew, as when the project has got more items."""
+    def _reopen_decisions(
+        self, then: Callable[[Mapping[str, Any]], None] | None = None
+    ) -> None:
+        """Open them anew, as when the project has got more items.
+
+        ``then`` gets the last look of a window at the project, {} without one.
+        """
         project = self._project
         self._release_decisions()
+
+        def done(found: tuple[Decisions | None, Any, Any]) -> None:
+            self._adopt_decisions(*found[:2])
+            if then is not None:
+                then(found[2])
+
+        def failed(error: Exception) -> None:
+            self.fail(error)
+            if then is not None:
+                then({})
+
         self._background.run(
             "decisions",
             lambda: self._decisions_of(project),
-            lambda found: self._adopt_decisions(*found),
-            self.fail,
+            done,
+            failed,
             dropped=lambda found: found[0] and found[0].close(),
         )
 
     def _close_decisions(self) -> None:
-        """Write what the reading thread did not get to, and close."""
+        """Write what the reading thread did not get to and the last look, and close."""
+        look, last = self._look_to_keep(), self._decisions
         self._decisions = None
         for decisions, pending in self._to_close:
             try:
                 for work in list(pending.values()):
                     work(decisions)
+                if look is not None and decisions is last:
+                    decisions.remember(look())
             except EmbedError as error:
                 logger.warning("The last decisions were not kept: %s", error)
             finally:
@@ -159,8 +178,56 @@ class Deciding:
         """Whether decisions are kept in the project."""
         return self._decisions is not None and self._decisions.writable
 
-    def decide(self, work: Work) -> None:
-        """Run ``work(decisions)`` on the reading thread and show what came of it."""
+    def decide(self, work: Work, label: str = "decide") -> None:
+        """Run ``work(decisions)`` on the reading thread and show what came of it.
+
+        It stands in the history in its place, called ``label`` until its own name is
+        known.
+        """
+        if self._decisions is None:
+            return
+        undo, redo = self._kept_steps(made := [0])
+        step = self._map.history.record_kept(label, undo, redo)
+
+        def counted(decisions: Decisions) -> None:
+            before = decisions.version
+            try:
+                work(decisions)
+            finally:
+                made[0] = decisions.version - before
+
+        def told(view: DecisionsView | None) -> None:
+            if view is None or not made[0]:
+                self._map.history.drop(step)
+            elif view.done:
+                self._map.history.rename(step, view.done[0].label)
+
+        self._write(counted, told)
+
+    def _kept_steps(
+        self, made: Sequence[int] = (1,)
+    ) -> tuple[Callable[[], None], Callable[[], None]]:
+        """Return what takes the last ``made[0]`` decisions back, and makes them again.
+
+        That number is looked up when it is their turn on the reading thread.
+        """
+
+        def repeated(how: str) -> Callable[[], None]:
+            def act(decisions: Decisions) -> None:
+                for _ in range(made[0]):
+                    getattr(decisions, how)()
+
+            return lambda: self._write(act)
+
+        return repeated("undo"), repeated("redo")
+
+    def _write(
+        self, work: Work, told: Callable[[DecisionsView | None], None] | None = None
+    ) -> None:
+        """Run work on the reading thread, then ``told`` with what holds (None: failed).
+
+        It stands in no history.
+        """
         decisions = self._decisions
         if decisions is None:
             return
@@ -175,26 +242,46 @@ class Deciding:
         def done(found: tuple[DecisionsView, NDArray[np.bool_]]) -> None:
             if self._decisions is decisions:
                 self._awaited -= 1
+                if told is not None:
+                    told(found[0])
                 self._decided(*found)
 
         def failed(error: Exception) -> None:
             if self._decisions is decisions:
                 self._awaited -= 1
+                if told is not None:
+                    told(None)
             self.fail(error, kept="Nothing was changed.")
 
         self._background.run(f"decide {number}", act, done, failed)
 
     def _decided(self, view: DecisionsView, excluded: NDArray[np.bool_]) -> None:
         self.update(decisions=view)
+        self._tell_undo()
+        if not self._awaited:
+            self._color_decided()
         # With more on its way the canvas is ahead of what was just read.
         if not self._awaited and not np.array_equal(self._map.excluded(), excluded):
-            self._map.set_excluded(excluded)
+            self._put_excluded(excluded)
+
+    def _put_excluded(self, excluded: NDArray[np.bool_]) -> None:
+        """Let the canvas follow the decisions; that is no step of its own."""
+        self._following = True
+        try:
+            with self._map.history.paused():
+                self._map.set_excluded(excluded)
+        finally:
+            self._following = False
 
     def _follow_excluded(self) -> None:
         """Keep what the user has excluded or taken back on the canvas."""
         mask = np.array(self._map.excluded())
-        if self.can_decide and len(mask) == self._decisions.n_items:  # type: ignore[union-attr]
-            self.decide(lambda d: _keep_excluded(d, mask))
+        if self._following or not self.can_decide or self._decisions is None:
+            return
+        if len(mask) == self._decisions.n_items:
+            how = self._map.history.replaying
+            self._map.history.mark_kept()
+            self._write(lambda d: keep_excluded(d, mask, replaying=how))
 
     # --- wishes ------------------------------------------------------------------
 
@@ -283,14 +370,6 @@ class Deciding:
         items = self._chosen()
         if self._wants_items(items, "write a note to"):
             self.decide(lambda d: d.set_note(text or None, items))
-
-    def undo_decision(self) -> None:
-        """Take the last decision back, also one of an earlier day."""
-        self.decide(lambda d: d.undo())
-
-    def redo_decision(self) -> None:
-        """Make the decision that was taken back again."""
-        self.decide(lambda d: d.redo())
 
 
 def _nothing(_: object) -> None:

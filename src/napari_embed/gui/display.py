@@ -1,4 +1,4 @@
-"""How points are displayed, as one frozen value (no Qt, no napari)."""
+"""How points, camera and images are displayed, as frozen values (no Qt, no napari)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from napari_embed.errors import InputError
 
-__all__ = ["DENSITY_MODES", "Density", "DisplaySettings"]
+__all__ = ["DENSITY_MODES", "Density", "DisplaySettings", "PageView", "Stand"]
 
 Density = Literal["off", "colors", "heat"]
 DENSITY_MODES: tuple[Density, ...] = ("off", "colors", "heat")
@@ -91,3 +91,22 @@ class DisplaySettings:
             frame_points=None if frame_points is None else int(frame_points),
             front_only=bool(values.get("front_only", False)),
         )
+
+
+@dataclass(frozen=True)
+class Stand:
+    """Centre, zoom and angles of a camera; whether it was fitted to all points."""
+
+    center: tuple[float, ...]
+    zoom: float
+    angles: tuple[float, ...]
+    fitted: bool
+
+
+@dataclass(frozen=True)
+class PageView:
+    """Which page of the images is shown, how many are on it, and their order."""
+
+    page: int = 0
+    size: int = 12
+    order: str = "item"

@@ -98,11 +98,8 @@ class Exports:
 
     # --- which items ---------------------------------------------------------------
 
-    def scopes(self) -> Iterator[tuple[Scope, str, int | None]]:
-        """Yield (scope, words, count) of everything that can be exported now.
-
-        A count is None where it is not known before looking.
-        """
+    def scopes(self) -> Iterator[tuple[Scope, str, int]]:
+        """Yield (scope, words, count) of everything that can be exported now."""
         state, found = self._controller.state, self._searches.found
         if state.project is None:
             return
@@ -116,6 +113,8 @@ class Exports:
         for tag in state.decisions.tags if state.decisions else ():
             if tag.count:
                 yield Scope("tag", tag.name), f"Tag: {tag.name}", tag.count
+        for kept in state.decisions.selections if state.decisions else ():
+            yield Scope("saved", kept.name), f"Saved: {kept.name}", kept.n_items
 
     def _chosen(self, scope: Scope) -> NDArray[np.int64] | None:
         """Return what the canvas and the searches know of; None leaves it to others."""

@@ -1,6 +1,7 @@
 """Undo and redo of what the user selected, hid or excluded, in bounded memory. No Qt.
 
-One history serves a map: its layer records selections, the controller what is hidden.
+One history serves a map: its layer records selections, the controller what is hidden
+and, in their place among these, the decisions that the project keeps.
 Masks are kept as the ids that changed or as packed bits, whichever is smaller.
 """
 
@@ -10,12 +11,20 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-__all__ = ["MOST_BYTES", "MOST_STEPS", "History", "MaskChange", "PackedMask"]
+__all__ = [
+    "MOST_BYTES",
+    "MOST_STEPS",
+    "History",
+    "HistoryStep",
+    "MaskChange",
+    "PackedMask",
+]
 
 MOST_BYTES = 64 * 2**20
 """Memory of all steps together: a hundred steps that change half of 5M points."""
@@ -77,15 +86,19 @@ class PackedMask:
         return np.unpackbits(self._bits, count=self._n).view(bool)
 
 
-@dataclass
-class _Step:
-    """What one wish of the user changed, in order."""
+@dataclass(eq=False)
+class HistoryStep:
+    """What one wish of the user changed, in order.
+
+    ``kept`` says that it is a decision, which the project's own log has as well.
+    """
 
     label: str
     edits: list[tuple[Callable[[], None], Callable[[], None]]] = field(
         default_factory=list
     )
     nbytes: int = 0
+    kept: bool = False
 
 
 class History:
@@ -107,10 +120,11 @@ class History:
         self, *, most_bytes: int = MOST_BYTES, most_steps: int = MOST_STEPS
     ) -> None:
         self._most_bytes, self._most_steps = most_bytes, most_steps
-        self._done: deque[_Step] = deque()
-        self._undone: list[_Step] = []
-        self._open: _Step | None = None
-        self._replaying = False
+        self._done: deque[HistoryStep] = deque()
+        self._undone: list[HistoryStep] = []
+        self._open: HistoryStep | None = None
+        self._paused = False
+        self.replaying: Literal["", "undo", "redo"] = ""
 
     @property
     def undo_label(self) -> str:
@@ -136,7 +150,7 @@ class History:
         if self._open is not None:
             yield
             return
-        self._open = _Step(label)
+        self._open = HistoryStep(label)
         try:
             yield
         finally:
@@ -153,15 +167,70 @@ class History:
         nbytes: int = 100,
     ) -> None:
         """Take note of a change that has been made."""
-        if self._replaying:
+        if self.replaying or self._paused:
             return
-        step = self._open if self._open is not None else _Step(label)
+        step = self._open if self._open is not None else HistoryStep(label)
         step.edits.append((undo, redo))
         step.nbytes += nbytes
         if self._open is None:
             self._add(step)
 
-    def _add(self, step: _Step) -> None:
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Record nothing inside."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    # --- decisions, which the project's log has as well --------------------------
+
+    def mark_kept(self) -> None:
+        """Say that the change recorded last is a decision."""
+        step = self._open or (self._done[-1] if self._done else None)
+        if step is not None and not (self.replaying or self._paused):
+            step.kept = True
+
+    def record_kept(
+        self, label: str, undo: Callable[[], None], redo: Callable[[], None]
+    ) -> HistoryStep:
+        """Take note of a decision, and return the step for `rename` and `drop`."""
+        step = HistoryStep(label, [(undo, redo)], 100, kept=True)
+        self._add(step)
+        return step
+
+    def rename(self, step: HistoryStep, label: str) -> None:
+        """Call a step otherwise."""
+        step.label = label
+        self.changed.emit()
+
+    def drop(self, step: HistoryStep) -> None:
+        """Forget a step that changed nothing."""
+        for steps in (self._done, self._undone):
+            if step in steps:
+                steps.remove(step)
+        self.changed.emit()
+
+    def forget_kept(self, *, last: bool) -> None:
+        """Forget decisions that were taken back elsewhere.
+
+        All that could be made again, and with ``last`` the last one that was made.
+        """
+        self._undone = [step for step in self._undone if not step.kept]
+        found = next((s for s in reversed(self._done) if s.kept), None)
+        if last and found is not None:
+            self._done.remove(found)
+        self.changed.emit()
+
+    def append_kept(
+        self, label: str, undo: Callable[[], None], redo: Callable[[], None]
+    ) -> None:
+        """Take note of a decision made again elsewhere; what was undone stays so."""
+        self._done.append(HistoryStep(label, [(undo, redo)], 100, kept=True))
+        self.changed.emit()
+
+    def _add(self, step: HistoryStep) -> None:
         self._undone.clear()
         self._done.append(step)
         total = sum(s.nbytes for s in self._done)
@@ -173,31 +242,33 @@ class History:
 
     def undo(self) -> str:
         """Take the last step back; return its label, "" if there is none."""
-        if not self._done or self._replaying:
+        if not self._done or self.replaying:
             return ""
         step = self._done.pop()
-        self._replay([undo for undo, _ in reversed(step.edits)])
+        self._replay("undo", [undo for undo, _ in reversed(step.edits)])
         self._undone.append(step)
         self.changed.emit()
         return step.label
 
     def redo(self) -> str:
         """Make the step that was taken back last again; return its label."""
-        if not self._undone or self._replaying:
+        if not self._undone or self.replaying:
             return ""
         step = self._undone.pop()
-        self._replay([redo for _, redo in step.edits])
+        self._replay("redo", [redo for _, redo in step.edits])
         self._done.append(step)
         self.changed.emit()
         return step.label
 
-    def _replay(self, calls: list[Callable[[], None]]) -> None:
-        self._replaying = True
+    def _replay(
+        self, how: Literal["undo", "redo"], calls: list[Callable[[], None]]
+    ) -> None:
+        self.replaying = how
         try:
             for call in calls:
                 call()
         finally:
-            self._replaying = False
+            self.replaying = ""
 
     def clear(self) -> None:
         """Forget every step, as when other points are shown."""

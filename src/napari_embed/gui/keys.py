@@ -42,7 +42,10 @@ KEYS: tuple[KeyAction, ...] = (
     ),
     KeyAction("T", "Tag the selected items as last time", lambda c: c.tag_again()),
     KeyAction(
-        "Control-Z", "Undo: select, hide, exclude", lambda c: c.undo(), shown="Ctrl+Z"
+        "Control-Z",
+        "Undo: select, hide, exclude, decide",
+        lambda c: c.undo(),
+        shown="Ctrl+Z",
     ),
     KeyAction("Control-Shift-Z", "Redo", lambda c: c.redo(), shown="Ctrl+Shift+Z"),
     KeyAction("F", "Look at the selection, or at all", lambda c: c.fit_selection()),

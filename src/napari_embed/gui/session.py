@@ -16,6 +16,7 @@ from napari_embed.curation.decisions import Decisions
 from napari_embed.engine.client import EngineClient
 from napari_embed.gui.background import Background
 from napari_embed.gui.canvas import NapariMap
+from napari_embed.gui.closing import CloseWatcher
 from napari_embed.gui.controller import Controller
 from napari_embed.gui.docks.style import Colors, theme_colors
 from napari_embed.gui.exports import Exports
@@ -29,6 +30,7 @@ __all__ = ["ViewerSession", "close_session", "session_for"]
 
 logger = logging.getLogger(__name__)
 LIVE_MS, LIVE_MOST_MS = 60, 2000
+REMEMBER_MS = 5000
 _sessions: dict[int, ViewerSession] = {}
 
 
@@ -89,11 +91,20 @@ class ViewerSession(QObject):
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._poll)
         self.controller.state_changed.connect(self._watch_live)
+        # A window that is killed loses no more than that of its look.
+        self._remember = QTimer(self)
+        self._remember.timeout.connect(self.controller.remember)
+        self._remember.start(REMEMBER_MS)
         viewer.events.theme.connect(self._theme)
         window = getattr(getattr(viewer, "window", None), "_qt_window", None)
         self._hover: HoverPreview | None = None
         if window is not None:
             self._hover = HoverPreview(self.map, window, self.colors)
+        self._closing: CloseWatcher | None = None
+        if window is not None:
+            self._closing = CloseWatcher(
+                window, lambda: self.controller.remember(now=True)
+            )
         self._unwatch = _when_window_goes(viewer, self.close)
         self.controller.prepare(_load_what_layers_need)
 
@@ -184,6 +195,9 @@ class ViewerSession(QObject):
         self.exports.close()
         self.controller.close()
         self._timer.stop()
+        self._remember.stop()
+        if self._closing is not None:
+            self._closing.leave()
         if self._hover is not None:
             self._hover.close()
             self._hover = None

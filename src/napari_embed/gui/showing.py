@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from napari_embed.curation.decisions import Decisions
 from napari_embed.errors import InputError
 from napari_embed.gui.background import Background
 from napari_embed.gui.coloring import Coloring, read_coloring
+from napari_embed.gui.decided_columns import decided_columns, read_decided
 from napari_embed.gui.legend import category_palette
-from napari_embed.gui.state import Message, ProjectionInfo, ViewState
+from napari_embed.gui.state import ColumnInfo, Message, ProjectionInfo, ViewState
 from napari_embed.gui.views import MapView
 
 __all__ = ["Showing"]
@@ -53,9 +55,12 @@ class Showing:
     fail: Callable[..., None]
     tell: Callable[[Message | None], None]
     _push_visible: Callable[[], None]
+    _restore_map: Callable[[], None]
+    _restore_colors: Callable[[], None]
     _map: MapView
     _background: Background
     _project: Any | None
+    _decisions: Decisions | None
     _tastes: dict[tuple[str, str], _Taste]
 
     def _show_nothing(self) -> None:
@@ -122,6 +127,7 @@ class Showing:
             n_excluded=int(np.count_nonzero(self._map.excluded())),
         )
         self._tell_missing(len(placed) - int(placed.sum()))
+        self._restore_map()
 
     def _tell_missing(self, n_missing: int) -> None:
         """Say so where more items have no place than images could not be read."""
@@ -234,13 +240,17 @@ class Showing:
         label = next((c.name for c in columns if c.name == "label"), None)
         self.color_by(label)
 
+    def _list_columns(self) -> None:
+        """List what can colour the points now."""
+        own = self.state.project.columns if self.state.project else ()
+        decided = decided_columns(self.state.decisions, own)
+        self.update(columns=(*own, *decided))
+
     def color_by(self, column: str | None) -> None:
-        """Colour the points by a column of the items table; None gives one colour."""
-        project, info = self._project, self.state.project
-        if project is None or info is None:
-            return
+        """Colour the points by a column or by what was decided; None: one colour."""
+        self._list_columns()
         self.colors_settled = False
-        chosen = next((c for c in info.columns if c.name == column), None)
+        chosen = next((c for c in self.state.columns if c.name == column), None)
         if chosen is None:
             self._background.drop("column")
             self._colored(None, None)
@@ -251,16 +261,57 @@ class Showing:
             empty = coloring.kind == "category" and not coloring.names
             self._colored(None if empty else chosen.name, None if empty else coloring)
 
+        self._read_column(chosen, done)
+
+    def _read_column(
+        self, column: ColumnInfo, done: Callable[[Coloring], None]
+    ) -> None:
+        project, decisions = self._project, self._decisions
+        if project is None:
+            return
+
+        def work() -> Coloring:
+            if column.decided and decisions is not None:
+                return read_decided(project, decisions, column.decided)
+            return read_coloring(project, column)
+
         def failed(error: Exception) -> None:
             self.colors_settled = True
+            self._restore_colors()
             self.fail(error)
 
-        self._background.run(
-            "column",
-            lambda: read_coloring(project, chosen),
-            done,
-            failed,
+        self._background.run("column", work, done, failed)
+
+    def _color_decided(self) -> None:
+        """Let the colours follow the decisions; what is hidden stays so by its name."""
+        shown = next(
+            (c for c in self.state.columns if c.name == self.state.color_column), None
         )
+        self._list_columns()
+        if shown is None or not shown.decided or not self.colors_settled:
+            return
+        if shown not in self.state.columns:  # the last tag was deleted
+            self._color_by_default()
+            return
+
+        def done(coloring: Coloring) -> None:
+            before = self._coloring
+            if before is None or self.state.color_column != shown.name:
+                return
+            old = [before.names[c] if c >= 0 else None for c in self._hidden_classes]
+            new = {name: code for code, name in enumerate(coloring.names)}
+            hidden = [-1 if name is None else new.get(name) for name in old]
+            chosen = self._taste(shown.name).colors
+            self._coloring = replace(coloring, palette=_palette(coloring, chosen))
+            self._hidden_classes = frozenset(c for c in hidden if c is not None)
+            self.update(
+                hidden_classes=self._hidden_classes,
+                color_version=self.state.color_version + 1,
+            )
+            self._push_colors()
+            self._push_visible()
+
+        self._read_column(shown, done)
 
     def _colored(self, column: str | None, coloring: Coloring | None) -> None:
         self.colors_settled = True
@@ -279,6 +330,7 @@ class Showing:
         )
         self._push_colors()
         self._push_visible()
+        self._restore_colors()
 
     def _taste(self, column: str | None) -> _Taste:
         """Return what the user has chosen for a column of the open project."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from napari_embed.curation.decisions import Step
+from napari_embed.curation.decisions import SavedSelection, SavedView, Step
 from napari_embed.gui.display import DisplaySettings
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
 
@@ -53,10 +53,11 @@ class ItemError:
 
 @dataclass(frozen=True)
 class ColumnInfo:
-    """A column of the items table that points can be coloured by."""
+    """A column that can colour the points: of the items, or what was ``decided``."""
 
     name: str
     kind: Literal["category", "number"]
+    decided: str = ""
 
 
 @dataclass(frozen=True)
@@ -174,6 +175,8 @@ class DecisionsView:
         In the order they were made.
     labels
         The corrected labels that are in use.
+    selections, views
+        What was kept under a name.
     done, undone
         Steps that can be undone and redone, the next one first.
     read_only
@@ -182,6 +185,8 @@ class DecisionsView:
 
     tags: tuple[TagView, ...] = ()
     labels: tuple[str, ...] = ()
+    selections: tuple[SavedSelection, ...] = ()
+    views: tuple[SavedView, ...] = ()
     done: tuple[Step, ...] = ()
     undone: tuple[Step, ...] = ()
     read_only: str = ""
@@ -201,6 +206,8 @@ class ViewState:
         Dimensions on the screen; a 3D map may be seen flat.
     data_version
         Grows when positions of the same map were replaced.
+    columns
+        What can colour the points: columns of the items, then what was decided.
     color_column, color_kind, color_limits
         What colours the points; limits are (low, high) for numbers.
     color_version
@@ -229,6 +236,7 @@ class ViewState:
     projection: ProjectionInfo | None = None
     ndisplay: int = 2
     data_version: int = 0
+    columns: tuple[ColumnInfo, ...] = ()
     color_column: str | None = None
     color_kind: Literal["none", "category", "number"] = "none"
     color_limits: tuple[float, float] = (0.0, 1.0)

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_embed.gui.display import DisplaySettings
+from napari_embed.gui.display import DisplaySettings, PageView, Stand
 from napari_embed.gui.history import History
 
 __all__ = ["MapView"]
@@ -116,6 +116,18 @@ class MapView(Protocol):
 
     def fit_selection(self) -> None:
         """Look at the selected points, or at all."""
+
+    def stand(self) -> Stand | None:
+        """Return where the camera stands, None without a map."""
+
+    def look_from(self, stand: Stand) -> None:
+        """Put the camera there."""
+
+    def page(self) -> PageView | None:
+        """Return which page of the selected images is shown, None without images."""
+
+    def turn_to(self, page: PageView) -> None:
+        """Show that page, or the nearest that exists."""
 
     def close(self) -> None:
         """Let go of timers, threads and layers."""

@@ -61,6 +61,16 @@ class SavedThings(DecisionLog):
             for name, f in self._facts_of(_SELECTION)
         ]
 
+    def rename_selection(self, name: str, new_name: str) -> None:
+        """Give a named selection another name; can be undone.
+
+        Raises
+        ------
+        InputError
+            If there is none of that name, or one of the new name.
+        """
+        self._rename(_SELECTION, name, new_name, "selection")
+
     def delete_selection(self, name: str) -> None:
         """Forget a named selection; can be undone."""
         self._delete(_SELECTION, name, "selection")
@@ -99,6 +109,10 @@ class SavedThings(DecisionLog):
         """Return all named views, by name."""
         return [SavedView(n, f["who"], f["when"]) for n, f in self._facts_of(_VIEW)]
 
+    def rename_view(self, name: str, new_name: str) -> None:
+        """Give a named view another name; can be undone. See `rename_selection`."""
+        self._rename(_VIEW, name, new_name, "view")
+
     def delete_view(self, name: str) -> None:
         """Forget a named view; can be undone."""
         self._delete(_VIEW, name, "view")
@@ -110,6 +124,22 @@ class SavedThings(DecisionLog):
                 known = ", ".join(n for n, _ in self._facts_of(kind)[:20]) or "none yet"
                 raise InputError(f'There is no {what} "{name:.100}". Known: {known}.')
             return value
+
+    def _rename(self, kind: str, name: str, new_name: str, what: str) -> None:
+        new = cleaned_name(new_name, "name")
+        with self._mutex:
+            value = self._document(kind, name, what)
+            if new == name:
+                return
+            if kind + new in self._state.documents:
+                raise InputError(
+                    f'There is a {what} "{new}" already. Choose another name.'
+                )
+            facts = self._state.documents.get(_FACTS + kind + name)
+            with self.step(f'Rename {what} "{name}" to "{new}"'):
+                for start, content in ((kind, value), (_FACTS + kind, facts)):
+                    self._change_document(start + new, content)
+                    self._change_document(start + name, None)
 
     def _delete(self, kind: str, name: str, what: str) -> None:
         with self._mutex:

@@ -454,8 +454,10 @@ class Decisions(SavedThings):
 
     def remember(self, session: Mapping[str, Any]) -> None:
         """Keep what the window looked like last; does nothing where it only reads."""
-        if self.writable:
-            self._journal.remember("window", json.dumps(dict(session)))
+        text = json.dumps(dict(session))
+        with self._mutex:
+            if self.writable:
+                self._journal.remember("window", text)
 
     def remembered(self) -> dict[str, Any]:
         """Return what `remember` kept, {} where there is nothing usable."""

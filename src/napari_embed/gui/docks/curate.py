@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from datetime import datetime
-
 from qtpy.QtCore import QPoint, QSize, Qt
 from qtpy.QtGui import QColor, QIcon, QPixmap
 from qtpy.QtWidgets import (
@@ -22,9 +20,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_embed.curation.decisions import Step
 from napari_embed.gui.docks.panel import Panel
-from napari_embed.gui.docks.parts import Card, button, label
+from napari_embed.gui.docks.parts import Card, button, label, plain_tip
+from napari_embed.gui.docks.saved import SavedCard, when_words
 from napari_embed.gui.docks.style import GAP_PX
 from napari_embed.gui.state import DecisionsView, TagView, ViewState
 
@@ -44,14 +42,6 @@ def _swatch(color: str) -> QIcon:
     picture = QPixmap(SWATCH_PX, SWATCH_PX)
     picture.fill(QColor(color))
     return QIcon(picture)
-
-
-def _when(step: Step) -> str:
-    try:
-        moment = datetime.fromisoformat(step.when).astimezone()
-    except ValueError:
-        return step.when
-    return moment.strftime("%Y-%m-%d %H:%M")
 
 
 def _row(*widgets: QWidget) -> QHBoxLayout:
@@ -75,10 +65,12 @@ class CuratePanel(Panel):
         column = QVBoxLayout(self.body)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GAP_PX + 2)
+        self.saved = SavedCard(self.controller)
         for card in (
             self._build_tags(),
             self._build_words(),
             self._build_excluded(),
+            self.saved,
             self._build_steps(),
         ):
             column.addWidget(card)
@@ -271,6 +263,7 @@ class CuratePanel(Panel):
         self.words_card.set_state(selected, "muted")
         out = f"{new.n_excluded:,}" if new.n_excluded else "none"
         self.excluded_card.set_state(out, "muted")
+        self.saved.show_state(new, old)
         self._enable()
 
     def _show_tags(self, tags: tuple[TagView, ...]) -> None:
@@ -306,7 +299,8 @@ class CuratePanel(Panel):
             self.steps.addItem(step.label)
             item = self.steps.item(self.steps.count() - 1)
             assert item is not None
-            item.setToolTip(f"{step.label}\n{step.who}, {_when(step)}")
+            told = f"{step.label}\n{step.who}, {when_words(step.when)}"
+            item.setToolTip(plain_tip(told))
         self.no_steps.setVisible(not view.done)
         self.steps.setVisible(bool(view.done))
         rows = min(max(len(view.done), 2), STEP_ROWS)
@@ -315,7 +309,7 @@ class CuratePanel(Panel):
             (self.undo, view.done, "Undo"),
             (self.redo, view.undone, "Redo"),
         ):
-            made.setToolTip(f"{word}: {steps[0].label}" if steps else "")
+            made.setToolTip(plain_tip(f"{word}: {steps[0].label}") if steps else "")
 
     def _enable(self) -> None:
         state, may = self.controller.state, self.controller.can_decide

@@ -27,6 +27,7 @@ from napari_embed.gui.docks.parts import (
     button,
     elided,
     label,
+    plain_tip,
 )
 from napari_embed.gui.docks.style import GAP_PX, Colors
 from napari_embed.gui.link import Pager
@@ -282,8 +283,7 @@ class ExplorePanel(Panel):
         self.projection.setCurrentText(shown)
         self.dimensions.button(new.ndisplay).setChecked(True)
         self.projection.setEnabled(not self.controller.compute.live)
-        columns = new.project.columns if new.project else ()
-        wanted: list[str | None] = [None, *(c.name for c in columns)]
+        wanted: list[str | None] = [None, *(c.name for c in new.columns)]
         if [self.color.itemData(i) for i in range(self.color.count())] != wanted:
             self.color.clear()
             for name in wanted:
@@ -316,7 +316,7 @@ class ExplorePanel(Panel):
         ):
             self.actions[method].setEnabled(bool(what))
             tip = f"{method.capitalize()}: {what} ({key})" if what else f"({key})"
-            self.actions[method].setToolTip(tip)
+            self.actions[method].setToolTip(plain_tip(tip))
         self.mode.setCurrentIndex(max(self.mode.findData(new.select_mode), 0))
         self.actions["show_all"].setEnabled(new.n_drawn < new.n_loaded)
         index = [name for name, _, _ in TOOLS].index(new.tool)

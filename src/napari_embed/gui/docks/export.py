@@ -304,10 +304,7 @@ class ExportPanel(Panel):
     def _show_scopes(self) -> None:
         """List what can be exported; what was chosen stays chosen while it exists."""
         chosen, rows = self.scope.currentData(), list(self.exports.scopes())
-        texts = [
-            words if count is None else f"{words} ({count:,})"
-            for _, words, count in rows
-        ]
+        texts = [f"{words} ({count:,})" for _, words, count in rows]
         if texts != [self.scope.itemText(i) for i in range(self.scope.count())]:
             self.scope.clear()
             for (scope, _, _), text in zip(rows, texts, strict=True):

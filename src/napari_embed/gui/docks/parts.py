@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Callable
 
 from qtpy.QtCore import Qt
@@ -30,6 +31,7 @@ __all__ = [
     "button",
     "elided",
     "label",
+    "plain_tip",
     "progress_words",
     "set_role",
 ]
@@ -56,6 +58,14 @@ def label(text: str = "", role: str = "", *, wrap: bool = False) -> QLabel:
         policy.setHeightForWidth(True)
         made.setSizePolicy(policy)
     return made
+
+
+def plain_tip(text: str) -> str:
+    """Return a tool tip that shows text as it is (data may hold what looks like HTML).
+
+    Qt takes what looks like HTML for it, where it is not told.
+    """
+    return f"<qt>{html.escape(text).replace(chr(10), '<br>')}</qt>"
 
 
 def elided(
