@@ -31,12 +31,14 @@ class Actions:
         import napari
 
         from _loop import LoopWatch, without_drawing
+        from napari_embed.gui.app import spare_the_window
         from napari_embed.gui.docks.all_panels import open_all_panels
 
         self.project = project
         self.viewer = napari.Viewer(show=False)
         self.panels = open_all_panels(self.viewer)
         self.viewer.window.show()
+        spare_the_window()
         self.controller = self.panels.controller
         self.watch = LoopWatch()
         self.watch.until(lambda: False, 1.0)
@@ -92,6 +94,12 @@ class Actions:
             return state.projection is not None and controller.colors_settled
 
         self.time("open, first map", lambda: controller.open_path(self.project), opened)
+        first = self.layer
+
+        def again() -> bool:
+            return opened() and self.layer is not None and self.layer is not first
+
+        self.time("open it again", lambda: controller.open_path(self.project), again)
         info = controller.state.project
         assert info is not None
         maps = [p.name for p in info.projections]

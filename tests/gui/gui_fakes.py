@@ -46,6 +46,12 @@ class FakeMap:
     def prepare(self, n: int) -> None:
         pass
 
+    def arrive(self, positions: np.ndarray, *, then: Any, **wish: Any) -> None:
+        then()
+
+    def leave(self, then: Any, failed: Any) -> None:
+        then()
+
     def set_ndisplay(self, d: int) -> None:
         self.calls.append(("ndisplay", d))
 

@@ -14,7 +14,8 @@ class Cameras:
     """Remembers the camera for each map and number of dimensions on the screen.
 
     It is noted whenever it moves, for napari moves it itself before anybody hears that
-    the dimensions changed.
+    the dimensions changed. What it does then, in old versions already with the new
+    dimensions, is no stand to come back to.
 
     Parameters
     ----------
@@ -25,13 +26,23 @@ class Cameras:
     def __init__(self, viewer: Any) -> None:
         self._viewer = viewer
         self._stands: dict[tuple[str, int], Stand] = {}
-        self.map = ""  # which one is on the canvas, "" for none
+        self._map = ""
+        self._ndisplay = 0
         self._ours: tuple[float, ...] = ()
         self._events = [
             getattr(self.camera.events, name) for name in ("center", "zoom", "angles")
         ]
         for event in self._events:
             event.connect(self._note)
+
+    @property
+    def map(self) -> str:
+        """Which map is on the canvas, "" for none."""
+        return self._map
+
+    def follow(self, name: str) -> None:
+        """Note from now on where the camera stands on this map, as it is displayed."""
+        self._map, self._ndisplay = name, int(self._viewer.dims.ndisplay)
 
     @property
     def camera(self) -> Any:
@@ -53,13 +64,10 @@ class Cameras:
         self._ours = self.look()
         self._note()
 
-    def _key(self) -> tuple[str, int]:
-        return self.map, int(self._viewer.dims.ndisplay)
-
     def _note(self, event: Any = None) -> None:
-        if self.map:
+        if self.map and self._ndisplay == self._viewer.dims.ndisplay:
             camera = self.camera
-            self._stands[self._key()] = Stand(
+            self._stands[self.map, self._ndisplay] = Stand(
                 tuple(float(c) for c in camera.center),
                 float(camera.zoom),
                 tuple(float(a) for a in camera.angles),

@@ -11,13 +11,13 @@ import pandas as pd
 from numpy.typing import NDArray
 from psygnal import Signal
 
+from napari_embed.gui.arriving import Arriving
 from napari_embed.gui.cameras import Cameras
 from napari_embed.gui.display import DisplaySettings, PageView, Stand
 from napari_embed.gui.history import History
 from napari_embed.gui.link import ImageLink
 from napari_embed.gui.points import EmbeddingPoints
 from napari_embed.gui.points.camera import fit_camera
-from napari_embed.gui.points.ordering import shuffled_order
 
 __all__ = ["NapariMap"]
 
@@ -30,7 +30,7 @@ ReadThumbnails = Callable[[Sequence[int]], NDArray[np.uint8]]
 Captions = Callable[[NDArray[np.int64]], Sequence[str]]
 
 
-class NapariMap:
+class NapariMap(Arriving):
     """Shows one map in a viewer; keeps layer, selection and colours over re-layouts.
 
     Parameters
@@ -66,15 +66,12 @@ class NapariMap:
         self._select_mode = "replace"
         self._display = DisplaySettings()
         self._excluded: NDArray[np.bool_] | None = None  # of a layer that was removed
+        self._set_up_arriving()
         viewer.layers.events.removed.connect(self._removed)
         # After napari's own, which moves the camera.
         viewer.dims.events.ndisplay.connect(self._ndisplay_changed, position="last")
 
     # --- points ------------------------------------------------------------------
-
-    def prepare(self, n: int) -> None:
-        """Make, on any thread, what the first ``show`` of n points would wait for."""
-        shuffled_order(n)
 
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
@@ -83,19 +80,16 @@ class NapariMap:
 
         A map that was seen before and is the same is seen as it was left.
         """
-        if self.layer is not None and len(self.layer.data) != len(positions):
-            self.clear()
+        if self.layer is not None and not self._fits(positions):
+            self._take_away()
         self._leave_map()
         if self.layer is None:
-            self._add(positions, name)
+            self._follow_layer(self._receive(positions, name))
         else:
+            self._stop_arriving()
             self.layer.set_positions(positions)
             self.layer.name = name
-        self._turning = True
-        try:
-            self._viewer.dims.ndisplay = n_components
-        finally:
-            self._turning = False
+        self._turn_to(n_components)
         self._free_width = float("inf")
         if self._layouts.get(name) != self.layer.bounds.tobytes():
             self._cameras.forget(name)  # it was computed anew
@@ -105,12 +99,12 @@ class NapariMap:
         """Note what the map shown is like, to know it again."""
         if self.layer is not None and self._cameras.map:
             self._layouts[self._cameras.map] = self.layer.bounds.tobytes()
-        self._cameras.map = ""
+        self._cameras.follow("")
 
     def _look_again(self, name: str) -> None:
         """Look at a map as it was left, or at all of it."""
         stand = self._cameras.before(name, self._viewer.dims.ndisplay)
-        self._cameras.map = name
+        self._cameras.follow(name)
         if stand is not None:
             self._cameras.restore(stand)
         if stand is None or stand.fitted:
@@ -130,11 +124,9 @@ class NapariMap:
         if self.on_ndisplay is not None:
             self.on_ndisplay(int(self._viewer.dims.ndisplay))
 
-    def _add(self, positions: NDArray[np.float32], name: str) -> None:
-        layer = self.layer = EmbeddingPoints(positions, name=name, tell_missing=False)
-        if self._excluded is not None and len(self._excluded) == len(positions):
-            layer.set_excluded(self._excluded)
-        self._viewer.add_layer(layer)
+    def _follow_layer(self, layer: EmbeddingPoints) -> None:
+        """Join a layer that has come to the canvas with what was chosen before."""
+        self.layer = layer
         layer.signals.selection_changed.connect(self._selection_changed)
         layer.signals.tool_changed.connect(self._tool_changed)
         layer.signals.excluded_changed.connect(self._excluded_changed)
@@ -224,6 +216,10 @@ class NapariMap:
 
     def clear(self) -> None:
         """Take points and images away."""
+        self._stop_arriving()
+        self._take_away()
+
+    def _take_away(self) -> None:
         layer = self.layer
         self._drop_link()
         self.layer = self._excluded = None
@@ -236,6 +232,9 @@ class NapariMap:
 
     def _removed(self, event: Any) -> None:
         """Forget a layer that the user deleted."""
+        if event.value is self._coming:
+            self._coming = None
+            self._stop_arriving()
         if event.value is self.layer and self.layer is not None:
             self._excluded = np.array(self.layer.excluded_mask)
             self._drop_link()
@@ -452,6 +451,7 @@ class NapariMap:
 
     def close(self) -> None:
         """Let go of the viewer; the layers stay with it."""
+        self._stop_arriving()
         self._drop_link()
         self._viewer.layers.events.removed.disconnect(self._removed)
         self._viewer.dims.events.ndisplay.disconnect(self._ndisplay_changed)

@@ -97,6 +97,7 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
         self._start_remembering()
         self._background = Background(post, threaded=threaded)
         self._project: Any | None = None
+        self._incoming: Any | None = None  # opened, not shown yet
         self._leaving: list[Any] = []  # projects that are being closed
         self._snapshot: Snapshot | None = None
         self._closed = False
@@ -233,15 +234,31 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
     def cancel_opening(self) -> None:
         """Stop making or opening a project."""
         self._background.drop("open")
+        self._drop_incoming()
         if self.compute.queue.current_stage in ("create", "source"):
             self.compute.queue.cancel()
         self.update(busy="", opening=None)
 
     def _not_opened(self, error: Exception) -> None:
+        self._drop_incoming()
         self.update(busy="", opening=None)
         self.fail(error, kept="Nothing was changed.")
 
-    def _opened(
+    def _opened(self, project: Any, snapshot: Snapshot, **wish: Any) -> None:
+        """Take the former map away; when it is gone show what was opened."""
+        self._drop_incoming()
+        self._incoming = project
+        self._map.leave(
+            lambda: self._adopt(project, snapshot, **wish), self._not_opened
+        )
+
+    def _drop_incoming(self) -> None:
+        """Close a project that was opened and not shown yet."""
+        project, self._incoming = self._incoming, None
+        if project is not None:
+            project.close()
+
+    def _adopt(
         self,
         project: Any,
         snapshot: Snapshot,
@@ -249,6 +266,7 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
         projection: str | None,
         told: Message | None = None,
     ) -> None:
+        self._incoming = None
         self._release_project()
         self._project, self._snapshot = project, snapshot
         self.recent.add(snapshot.info.path)
@@ -356,6 +374,7 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
         if self._closed:
             return
         self._closed = True
+        self._drop_incoming()
         self.compute.close()
         self._background.close()
         self._close_decisions()

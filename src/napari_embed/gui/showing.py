@@ -97,7 +97,27 @@ class Showing:
             return positions, np.isfinite(positions).all(axis=1)
 
         self._background.run(
-            "projection", work, lambda found: self._show(*found, chosen), self.fail
+            "projection",
+            work,
+            lambda found: self._arrive(
+                found[0], chosen, lambda: self._show(*found, chosen)
+            ),
+            self.fail,
+        )
+
+    def _arrive(
+        self,
+        positions: NDArray[np.float32],
+        info: ProjectionInfo,
+        then: Callable[[], None],
+    ) -> None:
+        """Let the points come to the canvas step by step; then show them."""
+        self._map.arrive(
+            positions,
+            name=info.name,
+            n_components=info.n_components,
+            then=then,
+            failed=self.fail,
         )
 
     def _show(
@@ -218,6 +238,7 @@ class Showing:
             self._map.update_positions(positions)
             self.update(data_version=self.state.data_version + 1)
         else:
+            # At once: a small map may be finished before it has come step by step.
             self._show(positions, np.isfinite(positions).all(axis=1), info)
             self._shown_live = True
 

@@ -35,6 +35,21 @@ class MapView(Protocol):
     def prepare(self, n: int) -> None:
         """Make, on any thread, what the first ``show`` of n points would wait for."""
 
+    def arrive(
+        self,
+        positions: NDArray[np.float32],
+        *,
+        name: str,
+        n_components: int,
+        then: Callable[[], None],
+        failed: Callable[[Exception], None],
+    ) -> None:
+        """Do in several turns what ``show`` would do at once, then call ``then``.
+
+        ``show`` and ``clear`` and another ``arrive`` end it without a word; an error
+        ends it and goes to ``failed``.
+        """
+
     def show(
         self, positions: NDArray[np.float32], *, name: str, n_components: int
     ) -> None:
@@ -52,6 +67,11 @@ class MapView(Protocol):
 
     def clear(self) -> None:
         """Take points and images away."""
+
+    def leave(
+        self, then: Callable[[], None], failed: Callable[[Exception], None]
+    ) -> None:
+        """Do in several turns what ``clear`` would do at once, then call ``then``."""
 
     def set_thumbnails(
         self,

@@ -15,8 +15,10 @@ Model side (:class:`HookedPoints` overrides, called by napari):
 
 Drawing side: the dictionary ``napari._vispy.utils.visual.layer_to_visual`` and the
 class in :mod:`napari_embed.gui.points.vispy_layer` (its table is there). Read:
-``_slice_input.displayed`` (which axes are on screen) and ``_canvas_size`` before
-napari 0.9. A test makes sure that napari still calls each of them.
+``_slice_input.displayed`` (which axes are on screen), ``_canvas_size`` before napari
+0.9, and ``window._qt_viewer.canvas.font_info`` (to make a visual before its layer is
+added; without it napari makes it then). A test makes sure that napari still calls
+each of them.
 """
 
 from __future__ import annotations
@@ -34,7 +36,13 @@ from napari_embed.errors import InputError
 
 from . import tools
 
-__all__ = ["HookedPoints", "canvas_size", "register_visual", "scene_camera"]
+__all__ = [
+    "HookedPoints",
+    "canvas_size",
+    "prepare_visual",
+    "register_visual",
+    "scene_camera",
+]
 
 
 def _ignore(layer: Points, event: Any) -> None:
@@ -130,6 +138,15 @@ class HookedPoints(Points):
         """Exclude the selected items; no point is removed."""
         self.exclude_selected()
 
+    waiting_visual: Any = None
+    """A visual made before the layer was added, see :func:`prepare_visual`."""
+
+    def drop_visual(self) -> None:
+        """Close the visual of a layer that will not be added after all."""
+        waiting, self.waiting_visual = self.waiting_visual, None
+        if waiting is not None:
+            waiting.close()
+
     @property
     def displayed_axes(self) -> tuple[int, ...]:
         """Axes of ``data`` on the screen, vertical before horizontal."""
@@ -158,6 +175,22 @@ def register_visual(layer_class: type[Points]) -> bool:
         )
         return False
     return True
+
+
+def prepare_visual(layer: Any, viewer: Any) -> None:
+    """Make the visual of a layer that is about to be added, in a turn of its own.
+
+    Where that is not possible napari makes it when the layer is added.
+    """
+    canvas = getattr(getattr(viewer, "window", None), "_qt_viewer", None)
+    canvas = getattr(canvas, "canvas", None)
+    if canvas is None:
+        return
+    fonts = getattr(canvas, "font_info", None)
+    words = {} if fonts is None else {"font_info": fonts()}
+    from .vispy_layer import make_visual
+
+    layer.waiting_visual = make_visual(layer, **words)
 
 
 def scene_camera(viewer: Any) -> Any:

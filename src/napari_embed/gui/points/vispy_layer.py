@@ -459,6 +459,9 @@ def make_visual(layer: Any, *args: Any, **kwargs: Any) -> Any:
 
     napari calls this instead of a class.
     """
+    waiting, layer.waiting_visual = layer.waiting_visual, None
+    if waiting is not None:
+        return waiting
     try:
         return VispyEmbeddingPoints(layer, *args, **kwargs)
     except Exception as error:  # noqa: BLE001 (private classes may fail in any way)
