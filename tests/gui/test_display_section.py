@@ -45,6 +45,13 @@ def choose(combo: QComboBox, data: object) -> None:
     combo.activated.emit(index)
 
 
+def test_the_panels_tell_what_the_graphics_card_could_not_do(session, rng) -> None:
+    session.map.show(rng.normal(size=(50, 3)), name="m", n_components=3)
+    session.map.layer.signals.drawing_failed.emit("No points could be drawn.")
+    message = session.controller.state.message
+    assert (message.text, message.level) == ("No points could be drawn.", "warning")
+
+
 def test_every_control_changes_the_points(section, session) -> None:
     layer = session.map.layer
     section.size.slider.setValue(160)

@@ -430,8 +430,10 @@ def test_a_deleted_page_comes_back_with_the_next_selection(make_scene, qtbot):
     scene.select(qtbot, [1])
     scene.viewer.layers.remove(scene.link.layer)
     assert scene.link.layer is None
+    assert "select again to have it back" in scene.link.message
     scene.select(qtbot, [2])
     assert scene.link.layer in scene.viewer.layers
+    assert "deleted" not in scene.link.message
 
 
 def test_a_deleted_page_comes_back_with_the_next_page(make_scene, qtbot):

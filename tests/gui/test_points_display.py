@@ -385,9 +385,12 @@ def test_napari_draws_when_ours_keeps_failing(
             draw(viewer)
             qapp.processEvents()
 
+    told: list[str] = []
+    layer.signals.drawing_failed.connect(told.append)
     with pytest.warns(RuntimeWarning, match="unharmed"):
         draw_often()
     assert layer._link.failed
+    assert ["unharmed" in text for text in told] == [True]
     picture = draw(viewer)
     at = on_canvas(layer)
     assert np.argmax(color_at(picture, at[0])) == 0

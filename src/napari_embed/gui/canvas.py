@@ -42,6 +42,7 @@ class NapariMap(Arriving):
     link_changed = Signal()
     layer_added = Signal(object)
     drawn_changed = Signal(str)  # how many points the last frame shows
+    drawing_failed = Signal(str)  # what the graphics card could not do
 
     def __init__(self, viewer: Any) -> None:
         self.on_selection: Callable[[int], None] | None = None
@@ -136,6 +137,7 @@ class NapariMap(Arriving):
         layer.display = self._display
         layer.signals.display_changed.connect(self._display_changed)
         layer.signals.drawn_changed.connect(self._drawn_changed)
+        layer.signals.drawing_failed.connect(self.drawing_failed.emit)
         self.layer_added.emit(layer)
         self._make_link()
 

@@ -23,7 +23,7 @@ from napari_embed.gui.exports import Exports
 from napari_embed.gui.gallery.hover import HoverPreview
 from napari_embed.gui.keys import bind_keys
 from napari_embed.gui.searches import Searches
-from napari_embed.gui.state import ViewState
+from napari_embed.gui.state import Message, ViewState
 from napari_embed.project import Project
 
 __all__ = ["ViewerSession", "close_session", "session_for"]
@@ -83,6 +83,7 @@ class ViewerSession(QObject):
         self.map.on_tool = self.controller.tool_changed
         self.map.link_changed.connect(self._follow_link)
         self.map.layer_added.connect(self._layer_added)
+        self.map.drawing_failed.connect(self._drawing_failed)
         self._title = viewer.title
         self.controller.state_changed.connect(self._name_window)
         self._due = 0.0  # when the next poll is to be, in seconds
@@ -119,6 +120,9 @@ class ViewerSession(QObject):
 
     def _layer_added(self, layer: Any) -> None:
         bind_keys(layer, self.controller)
+
+    def _drawing_failed(self, text: str) -> None:
+        self.controller.tell(Message(text, level="warning"))
 
     def _open_panel(self, name: str) -> None:
         """Open the panels that are docks of their own."""

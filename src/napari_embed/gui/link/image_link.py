@@ -102,6 +102,7 @@ class ImageLink:
         self._names: tuple[str, ...] = ()
         self._all: NDArray[np.int64] | None = None
         self._error = ""
+        self._deleted = False  # the layer of the page, by somebody else
         self._loading = False
         self._hovered = -1
         self._status = ""
@@ -120,6 +121,7 @@ class ImageLink:
             self.class_colors,
             self._bridge,
             on_look=self.look_changed.emit,
+            on_deleted=self._on_page_deleted,
             value_range=lambda: getattr(read_thumbnails, "value_range", None),
         )
         self._pointer = SheetPointer(
@@ -205,6 +207,11 @@ class ImageLink:
             return (
                 f"The images of this page could not be read: {self._error}. "
                 "The selection is kept; go to another page or select again to retry."
+            )
+        if self._deleted:
+            return (
+                f"{self.paging.text()}. Their layer was deleted: turn the page or "
+                "select again to have it back."
             )
         return self.paging.text()
 
@@ -395,8 +402,12 @@ class ImageLink:
         if event.value is self.points_layer:
             self.set_ids([])
 
+    def _on_page_deleted(self) -> None:
+        self._deleted = True
+        self.changed.emit()
+
     def _request(self) -> None:
-        self._error = ""
+        self._error, self._deleted = "", False
         ids = self.paging.page_ids()
         self._loading = bool(len(ids))
         if len(ids):

@@ -53,6 +53,8 @@ class SheetOnCanvas:
         Owner of the timer.
     on_look
         Called when contrast or colours of the page changed.
+    on_deleted
+        Called when somebody else took the layer of the page away.
     value_range
         Returns limits and extremes of pictures of one channel, None if not known.
     """
@@ -64,11 +66,13 @@ class SheetOnCanvas:
         parent: QObject,
         *,
         on_look: Callable[[], None] | None = None,
+        on_deleted: Callable[[], None] | None = None,
         value_range: Callable[[], Any] = lambda: None,
     ):
         register()
         self._value_range = value_range
         self._on_look = on_look
+        self._on_deleted = on_deleted
         self._viewer = viewer
         self._class_colors = class_colors
         self._rgb = False
@@ -265,6 +269,8 @@ class SheetOnCanvas:
             self._follow(self.layer, follow=False)
             self.layer = None
             self.hide()
+            if self._on_deleted is not None:
+                self._on_deleted()
 
     def _on_visible(self, event: Any = None) -> None:
         if not self._ours and self.layer is not None:

@@ -55,6 +55,7 @@ class PointsSignals(SignalGroup):
     tool_changed = Signal(str)
     drawn_changed = Signal(int)
     display_changed = Signal()
+    drawing_failed = Signal(str)
 
 
 class EmbeddingPoints(Features, Marking, Interaction, HookedPoints):

@@ -257,11 +257,9 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         with_density = self.layer.density != "off"
         if with_density:
             self.layer.density = "off"
-            warnings.warn(
+            self._tell(
                 f"The graphics card could not draw the density ({self._error}): the "
-                "points are shown instead.",
-                RuntimeWarning,
-                stacklevel=2,
+                "points are shown instead."
             )
         else:
             self._failures += 1
@@ -275,15 +273,18 @@ class VispyEmbeddingPoints(VispyPointsLayer):
         if self.failed:
             self._cloud.visible = False
             self._feed_napari()
-            warnings.warn(
+            self._tell(
                 "The graphics card could not draw the points in the fast way "
                 f"({self._error}). napari draws them itself now, which is slow above "
                 "100,000 points. Selection, colours and project are unharmed; start "
-                "napari anew to try again.",
-                RuntimeWarning,
-                stacklevel=2,
+                "napari anew to try again."
             )
         self.update()
+
+    def _tell(self, text: str) -> None:
+        """Say what is drawn otherwise than wished, also to users without panels."""
+        self.layer.signals.drawing_failed.emit(text)
+        warnings.warn(text, RuntimeWarning, stacklevel=2)
 
     def _feed_napari(self) -> None:
         """Hand the visible points to napari's own markers."""
