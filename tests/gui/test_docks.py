@@ -25,10 +25,11 @@ from napari_embed.gui import session as session_module
 from napari_embed.gui.docks.all_panels import AllPanels
 from napari_embed.gui.docks.compute import ComputePanel
 from napari_embed.gui.docks.curve import CurvePlan, nice_ticks, tick_words
+from napari_embed.gui.docks.dropping import DropFrame
 from napari_embed.gui.docks.explore import ExplorePanel
 from napari_embed.gui.docks.keys import KeyList
 from napari_embed.gui.docks.parts import ProgressLine, progress_words
-from napari_embed.gui.docks.project import DropFrame, ProjectPanel
+from napari_embed.gui.docks.project import ProjectPanel
 from napari_embed.gui.session import close_session, session_for
 from napari_embed.gui.state import ItemError, Message, ProgressView
 

@@ -61,6 +61,7 @@ def test_the_panels_are_widgets(manifest: PluginManifest) -> None:
         "Export",
         "Gallery",
         "Image",
+        "Review",
         "Objects",
     ]
     for widget in widgets.values():

@@ -15,12 +15,14 @@ from napari_embed.engine import inspection
 from napari_embed.engine.client import EngineClient
 from napari_embed.engine.finding_client import Finder
 from napari_embed.engine.inspection import run_inspect
+from napari_embed.engine.pipeline import run_embed
 from napari_embed.engine.progress import JobControl
 from napari_embed.errors import (
     IncompleteStageError,
     InputError,
     JobCancelled,
 )
+from napari_embed.params import EmbedParams
 from napari_embed.project import Project
 from napari_embed.sources import SourceSpec, detect_source
 
@@ -346,3 +348,38 @@ def test_finding_checks_itself():
         Finding("x", "t", ids, scores, "s", groups=np.array([0, 1, 2], np.int32))
     with pytest.raises(InputError, match="no list of findings"):
         Finding.from_arrays({"words": np.zeros(3, np.uint8)})
+
+
+def test_a_moved_brighter_noisy_copy_is_found_by_its_picture(tmp_path, rng):
+    """Pictures tell the copy from those that the vectors put nearer."""
+    smooth = rng.normal(size=(40, 24, 24))
+    for axis in (1, 2):
+        smooth = smooth + np.roll(smooth, 1, axis) + np.roll(smooth, 2, axis)
+    spread = smooth.max() - smooth.min()
+    images = (40 + 150 * (smooth - smooth.min()) / spread).astype(np.uint8)
+    copy = np.roll(images[3], (1, -2), (0, 1)) * 1.1 + rng.normal(0, 1, (24, 24))
+    images[39] = copy.clip(0, 255)
+    np.savez(tmp_path / "a.npz", images=images)
+    spec = detect_source(str(tmp_path / "a.npz"))
+    with Project.create(tmp_path / "a.embed", spec) as project:
+        run_embed(project, EmbedParams(encoder="descriptor"), JobControl())
+        vectors = np.arange(40.0)[:, None].astype(np.float32)
+        project.write_neighbors("descriptor", exact_graph(vectors, 39), fingerprint="n")
+        pairs = problems.duplicate_pairs(project, n_neighbors=39)
+        found = pairs.groups(pairs.suggested)
+        assert set(found.ids.tolist()) == {3, 39}
+        assert found.scores.max() < pairs.suggested
+        assert "difference" in found.score_name
+        assert DuplicatePairs.from_arrays(pairs.to_arrays()).of_pictures
+        by_vectors = problems.duplicate_pairs(project, pictures=False)
+        assert not by_vectors.of_pictures
+
+
+def test_pictures_of_one_grey_and_of_any_size_are_compared():
+    from napari_embed.curation.problems.pictures import differences
+
+    grey = np.zeros((4, 13, 13), np.uint8)
+    grey[1], grey[2, 4:8, 4:8], grey[3, 5:9, 4:8] = 7, 200, 100
+    found = differences(grey, np.array([0, 0, 2]), np.array([1, 2, 3]))
+    assert found[2] < 1e-6
+    assert not (found[:2] < 0.5).any()

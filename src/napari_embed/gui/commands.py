@@ -22,7 +22,8 @@ __all__ = [
     "include_all", "invert_selection", "isolate_selected", "keys", "marker_per_class",
     "new_objects", "next_page", "open_all", "open_export", "open_find", "open_folder",
     "open_gallery", "open_objects", "open_project", "open_sample", "other_dimensions",
-    "previous_page", "redo", "redo_decision", "show_all", "tag_again", "toggle_hover",
+    "previous_page", "redo", "redo_decision", "review_selected", "show_all",
+    "tag_again", "toggle_hover",
     "tool_box", "tool_lasso", "tool_pan", "undo", "undo_decision",
 ]  # fmt: skip
 
@@ -186,6 +187,11 @@ def open_find() -> None:
 def open_export() -> None:
     """Open the panel that writes items to files."""
     _panels("export").export.path.setFocus()
+
+
+def review_selected() -> None:
+    """Go through the selected items by keys."""
+    _session().review_selected()
 
 
 def tag_again() -> None:

@@ -73,6 +73,7 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
     kl_reported = Signal(int, float)  # iteration, KL divergence; (0, nan) starts anew
     selection_changed = Signal()
     alike_wanted = Signal()  # look for what is like the selection
+    review_wanted = Signal()  # go through the selected items by keys
     # "compute" or "explore": what comes next; "curate", "keys", "gallery", "image",
     # "objects"
     panel_wanted = Signal(str)

@@ -40,6 +40,11 @@ KEYS: tuple[KeyAction, ...] = (
     KeyAction(
         "K", "Find what is most like the selected", lambda c: c.alike_wanted.emit()
     ),
+    KeyAction(
+        "R",
+        "Review the selected, one after the other",
+        lambda c: c.review_wanted.emit(),
+    ),
     KeyAction("T", "Tag the selected items as last time", lambda c: c.tag_again()),
     KeyAction(
         "Control-Z",
@@ -67,6 +72,8 @@ OTHER_KEYS: tuple[tuple[str, str], ...] = (
     ("I", "Invert the selection"),
     ("A", "Select all visible points, or none"),
     ("N, Shift+N", "Next, previous page of images"),
+    ("1 to 9", "Gallery, review: give the tag with this key, or take it off"),
+    ("Space, Left, Esc", "Review: skip, back, leave"),
     ("Ctrl+Y", "The 2D or the 3D map; a 3D map alone is seen flat"),
 )
 

@@ -8,16 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from psygnal import Signal
 
-from napari_embed.curation.filters import Query, Result
+from napari_embed.curation.columns import final_labels
+from napari_embed.curation.decisions import Decisions
+from napari_embed.curation.filters import Result
 from napari_embed.curation.problems import is_inspected
+from napari_embed.curation.problems.duplicates import DuplicatePairs
 from napari_embed.curation.problems.findings import Finding
 from napari_embed.curation.query import QueryEngine
 from napari_embed.engine.client import EngineClient, Event
@@ -27,73 +31,20 @@ from napari_embed.engine.progress import Progress
 from napari_embed.engine.similarity_client import SimilaritySearch
 from napari_embed.errors import JobCancelled
 from napari_embed.gui.controller import Controller
+from napari_embed.gui.filtering import Filtering
+from napari_embed.gui.found import Found, Problem, found_of
 from napari_embed.gui.state import Message, ViewState
 
-__all__ = ["PROBLEMS", "Found", "Problem", "Searches"]
+__all__ = ["Searches"]
 
 logger = logging.getLogger(__name__)
 
 MOST_ALIKE = 100
+NEAR = "near-duplicates"
+T = TypeVar("T")
 
 
-@dataclass(frozen=True)
-class Problem:
-    """A search for problems: its kind, how it is called, what it needs."""
-
-    kind: str
-    title: str
-    reads_images: bool = False
-    counts: bool = False
-
-
-PROBLEMS: tuple[Problem, ...] = (
-    Problem("near-duplicates", "Near-duplicates"),
-    Problem("duplicates", "Exact duplicates", reads_images=True),
-    Problem("mislabels", "Likely wrong labels"),
-    Problem("outliers", "Outliers"),
-    Problem("quality", "Dark, bright, blurred, odd images", reads_images=True),
-    Problem("clusters", "Clusters"),
-    Problem("label-next", "What to label next", counts=True),
-    Problem("balanced", "Balanced sample of classes", counts=True),
-)
-
-
-@dataclass(frozen=True, eq=False)
-class Found:
-    """What a search has found, in the order to look at it.
-
-    Attributes
-    ----------
-    ids
-        (m,) int64, the best or worst first.
-    title, note
-        Plain text; names in it come from data.
-    extra
-        (e,) ids that can go: the copies that are not the best of their group.
-    suggestions
-        Better labels and the ids they are for.
-    """
-
-    ids: NDArray[np.int64]
-    title: str
-    note: str = ""
-    extra: NDArray[np.int64] = field(default_factory=lambda: np.zeros(0, np.int64))
-    suggestions: tuple[tuple[str, NDArray[np.int64]], ...] = ()
-
-
-def _found(finding: Finding) -> Found:
-    suggestions = ()
-    if finding.kind == "mislabels":
-        suggestions = tuple(
-            (name, finding.ids[finding.details == code])
-            for code, name in enumerate(finding.detail_names)
-            if (finding.details == code).any()
-        )
-    extra = finding.removable() if finding.keep.any() else np.zeros(0, np.int64)
-    return Found(finding.ids, finding.title, finding.note, extra, suggestions)
-
-
-class Searches:
+class Searches(Filtering):
     """The searches of one viewer's project.
 
     Parameters
@@ -115,7 +66,8 @@ class Searches:
         post: Callable[[Callable[[], None]], None],
     ) -> None:
         self.found: Found | None = None
-        self.busy = ""
+        self._no_filters()
+        self.busy = self.preview = ""
         self.progress: Progress | None = None
         self._controller = controller
         self._make_client, self._post = client_factory, post
@@ -135,6 +87,7 @@ class Searches:
         if (new.project and new.project.path) != (old.project and old.project.path):
             self.cancel()
             self.found, self._asked = None, None
+            self._no_filters()
             self.changed.emit()
 
     # --- wishes ------------------------------------------------------------------
@@ -142,12 +95,7 @@ class Searches:
     def find(self, text: str) -> None:
         """Look for ids, a part of a path, a label or a tag."""
         if text.strip():
-            self._query("find", lambda engine: engine.find(text))
-
-    def where(self, sql: str) -> None:
-        """Look for the items for which an SQL expression holds."""
-        if sql.strip():
-            self._query("where", lambda engine: engine.run(Query(sql=sql)))
+            self._query(lambda engine: engine.find(text), self._listed)
 
     def alike(self, mode: str = "mean") -> None:
         """Look for the items most like the selected ones."""
@@ -161,21 +109,34 @@ class Searches:
         """Look for the items most like an image file."""
         self._likeness(Likeness(image=path, k=MOST_ALIKE))
 
+    def like_text(self, text: str) -> None:
+        """Look for the items that words describe best."""
+        if text.strip():
+            self._likeness(Likeness(text=text, k=MOST_ALIKE))
+
     def problem(self, problem: Problem, *, count: int = 100) -> None:
-        """Look for a problem; images are read first where that is needed."""
+        """Look for a problem; images are read first where that is needed.
+
+        Corrected labels count instead of those that items came with.
+        """
         project = self._project()
         if project is None:
             return
-        options = {"count": count} if problem.counts else {}
-        number = self._begin(problem.title)
+        options: dict[str, Any] = {"count": count} if problem.counts else {}
+        number, decisions = self._begin(problem.title), self._controller.decisions
+
+        def labelled(labels: Any) -> None:
+            options["labels"] = labels
+            self._try(search)
 
         def search() -> None:
             finder = Finder(self._engine(), project.path)
-            self._job = finder.submit(
-                problem.kind,
-                lambda finding: self._later(
-                    number, lambda: self._show(_found(finding))
-                ),
+            submit: Any = partial(finder.submit, problem.kind)
+            done: Callable[[Any], None] = self._found_problem
+            if problem.kind == NEAR:
+                submit, done = finder.submit_pairs, self._found_pairs
+            self._job = submit(
+                lambda found: self._later(number, lambda: done(found)),
                 lambda error: self._later(number, lambda: self._failed(error)),
                 progress=lambda p: self._later(number, lambda: self._progressed(p)),
                 within=self._kept(),
@@ -184,6 +145,13 @@ class Searches:
 
         if problem.reads_images and not is_inspected(project):
             self._try(lambda: self._inspect(number, project, search))
+        elif problem.uses_labels and decisions is not None:
+            self._controller.read(
+                "labels",
+                lambda opened: _corrected(opened, decisions),
+                lambda labels: self._later(number, lambda: labelled(labels)),
+                failed=lambda error: self._later(number, lambda: self._failed(error)),
+            )
         else:
             self._try(search)
 
@@ -203,6 +171,21 @@ class Searches:
         """Select what was found again."""
         if self.found is not None:
             self._controller.select(self.found.ids)
+
+    def try_distance(self, distance: float) -> None:
+        """Say how many copies another distance would give, without selecting them."""
+        if self.found is not None and self.found.pairs is not None:
+
+            def tell(found: Found) -> None:
+                self.preview = found.title
+                self.changed.emit()
+
+            self._group(self.found.pairs, distance, tell)
+
+    def take_distance(self, distance: float) -> None:
+        """Join and select near-duplicates up to another distance."""
+        if self.found is not None and self.found.pairs is not None:
+            self._group(self.found.pairs, distance, self._show)
 
     def exclude_extra(self) -> None:
         """Exclude the copies, all but the best of each group."""
@@ -253,22 +236,37 @@ class Searches:
     def _later(self, number: int, call: Callable[[], None]) -> None:
         self._post(lambda: call() if number == self._number else None)
 
-    def _query(self, topic: str, ask: Callable[[QueryEngine], Result]) -> None:
+    def _query(
+        self,
+        ask: Callable[[QueryEngine], Result],
+        listed: Callable[[Result], None],
+    ) -> None:
+        """Search; what was found before stays when it fails."""
         if self._project() is None:
             return
-        number, decisions = self._begin("Searching"), self._controller.decisions
-        state = self._controller.state
-        shown, info = state.projection, state.project
-
-        def work(project: Any) -> Result:
-            return ask(self._asker(project, decisions, shown, info))
-
-        self._controller.read(
+        number = self._begin("Searching")
+        self._ask(
             "search",
-            work,
-            lambda result: self._later(number, lambda: self._listed(result)),
+            ask,
+            lambda result: self._later(number, lambda: listed(result)),
             failed=lambda error: self._later(number, lambda: self._failed(error)),
         )
+
+    def _ask(
+        self,
+        topic: str,
+        ask: Callable[[QueryEngine], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        """Ask on the reading thread; the newest question of a topic is answered."""
+        decisions, state = self._controller.decisions, self._controller.state
+        shown, info = state.projection, state.project
+
+        def work(project: Any) -> T:
+            return ask(self._asker(project, decisions, shown, info))
+
+        self._controller.read(topic, work, done, failed=failed)
 
     def _asker(
         self, project: Any, decisions: Any, shown: Any, info: Any
@@ -330,11 +328,45 @@ class Searches:
             self._controller.fail(error)
         self.changed.emit()
 
+    def _found_problem(self, finding: Finding) -> None:
+        self._show(found_of(finding))
+
+    def _found_pairs(self, pairs: DuplicatePairs) -> None:
+        self._group(pairs, pairs.suggested, self._show)
+
+    def _group(
+        self, pairs: DuplicatePairs, distance: float, done: Callable[[Found], None]
+    ) -> None:
+        """Join pairs to groups on the reading thread."""
+        number = self._number
+
+        def work(_project: Any) -> Found:
+            found = found_of(pairs.groups(distance))
+            return replace(found, pairs=pairs, distance=distance)
+
+        self._controller.read(
+            "groups",
+            work,
+            lambda found: self._later(number, lambda: done(found)),
+            failed=lambda error: self._later(number, lambda: self._failed(error)),
+        )
+
     def _listed(self, result: Result) -> None:
-        self._show(Found(result.ids, result.title, result.note))
+        scores = result.distances
+        name = "" if scores is None else "distance"
+        self._show(
+            Found(result.ids, result.title, result.note, scores=scores, score_name=name)
+        )
 
     def _show(self, found: Found) -> None:
         self.busy, self.progress, self._job = "", None, None
-        self.found = found
+        self.preview, self.found = "", found
         self._controller.select(found.ids)
         self.changed.emit()
+
+
+def _corrected(project: Any, decisions: Decisions) -> Any:
+    """Return labels with corrections, None where none was corrected."""
+    if not (decisions.corrected()[0] >= 0).any():
+        return None
+    return final_labels(project, decisions)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from napari.utils.theme import get_theme
+from numpy.typing import NDArray
 from qtpy.QtCore import QCoreApplication, QObject, Qt, QTimer, Signal
 
 from napari_embed.curation.decisions import Decisions
@@ -22,6 +23,7 @@ from napari_embed.gui.docks.style import Colors, theme_colors
 from napari_embed.gui.exports import Exports
 from napari_embed.gui.gallery.hover import HoverPreview
 from napari_embed.gui.keys import bind_keys
+from napari_embed.gui.review import Review
 from napari_embed.gui.searches import Searches
 from napari_embed.gui.state import Message, ViewState
 from napari_embed.project import Project
@@ -80,6 +82,8 @@ class ViewerSession(QObject):
             self.controller, self.searches, _side_engine, self._mailbox.post
         )
         self.controller.alike_wanted.connect(self.searches.alike)
+        self.review = Review(self.controller)
+        self.controller.review_wanted.connect(self.review_selected)
         self.map.on_tool = self.controller.tool_changed
         self.map.link_changed.connect(self._follow_link)
         self.map.layer_added.connect(self._layer_added)
@@ -147,6 +151,18 @@ class ViewerSession(QObject):
 
         open_image(self.viewer).show_item(item)
 
+    def review_selected(self) -> None:
+        """Go through the selected items by keys, in the order of the gallery."""
+        link = self.map.link
+        self.review_items(link.ids if link is not None else np.zeros(0, np.int64))
+
+    def review_items(self, ids: NDArray[np.int64]) -> None:
+        """Go through items by keys, from where it was left."""
+        from napari_embed.gui.docks.review import open_review
+
+        if self.review.start(ids):
+            open_review(self.viewer)
+
     @property
     def hover_shown(self) -> bool:
         """Whether the picture of the point under the cursor is shown."""
@@ -197,6 +213,7 @@ class ViewerSession(QObject):
         self._unwatch()
         self.searches.close()
         self.exports.close()
+        self.review.leave()
         self.controller.close()
         self._timer.stop()
         self._remember.stop()

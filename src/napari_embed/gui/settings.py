@@ -6,10 +6,14 @@ import json
 import logging
 import os
 from pathlib import Path
+from typing import Any
 
 import platformdirs
 
-__all__ = ["RecentProjects", "data_folder"]
+__all__ = [
+    "RecentProjects", "data_folder", "read_settings", "settings_folder",
+    "write_settings",
+]  # fmt: skip
 
 logger = logging.getLogger(__name__)
 MOST_RECENT = 8
@@ -25,6 +29,26 @@ def data_folder() -> Path:
     """Return where projects go whose source folder cannot be written."""
     override = os.environ.get("NAPARI_EMBED_DATA")
     return Path(override or platformdirs.user_data_dir("napari-embed"))
+
+
+def read_settings(file: Path) -> dict[str, Any]:
+    """Return what `write_settings` was given, nothing if it is gone or damaged."""
+    try:
+        stored = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return stored if isinstance(stored, dict) else {}
+
+
+def write_settings(file: Path, values: Any) -> None:
+    """Keep plain values in a file, whole or not at all; a failure is only logged."""
+    temporary = file.with_suffix(f".{os.getpid()}.tmp")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(values, indent=1), encoding="utf-8")
+        temporary.replace(file)
+    except OSError as error:
+        logger.warning("%s cannot be saved: %s", file.name, error)
 
 
 class RecentProjects:
@@ -51,12 +75,4 @@ class RecentProjects:
         """Put ``path`` first."""
         path = Path(path).resolve()
         kept = [path, *(p for p in self.paths() if p != path)][:MOST_RECENT]
-        temporary = self._file.with_suffix(f".{os.getpid()}.tmp")
-        try:
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            temporary.write_text(
-                json.dumps([str(p) for p in kept], indent=1), encoding="utf-8"
-            )
-            temporary.replace(self._file)
-        except OSError as error:
-            logger.warning("Recent projects cannot be saved: %s", error)
+        write_settings(self._file, [str(p) for p in kept])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,6 +14,12 @@ from numpy.typing import NDArray
 from napari_embed.curation.ids import Ids, item_mask
 from napari_embed.curation.problems.findings import Finding
 from napari_embed.curation.problems.given import neighbors_of, sources_rank
+from napari_embed.curation.problems.pictures import (
+    MOST_DIFFERENT,
+    SUGGESTED,
+    differences,
+    grey_pictures,
+)
 from napari_embed.curation.problems.quality import QUALITY_COLUMNS, is_inspected
 from napari_embed.errors import InputError
 from napari_embed.project.reader import ProjectReader
@@ -21,8 +28,7 @@ __all__ = ["DuplicatePairs", "duplicate_pairs", "exact_duplicates"]
 
 Progress = Callable[[int, int], None]
 
-# Share of the typical distance between neighbors; see docs/curation.md for how many
-# planted copies it finds.
+# Share of the typical distance between neighbors, where there are no pictures.
 SUGGESTED_SHARE = 0.5
 # A group this large is more likely a chain than copies of one picture.
 _CHAIN_ITEMS, _CHAIN_SHARE = 50, 0.02
@@ -120,13 +126,16 @@ class DuplicatePairs:
     left, right
         (p,) int32 ids, left < right.
     distances
-        (p,) float32, ascending, in the metric's unit.
+        (p,) float32, ascending: how different the pictures are (see
+        `napari_embed.curation.problems.pictures`), or the distance of the vectors.
     rank
         (n,) int32, small for the better of two items: more pixels, then first path.
     typical
         Median distance of an item to its nearest neighbor.
     resolution_known
         Whether the rank knows the number of pixels.
+    of_pictures
+        Whether pictures were compared.
     """
 
     left: NDArray[np.int32]
@@ -135,6 +144,7 @@ class DuplicatePairs:
     rank: NDArray[np.int32]
     typical: float
     resolution_known: bool = True
+    of_pictures: bool = False
 
     def __post_init__(self) -> None:
         n, p = self.rank.size, self.distances.size
@@ -146,12 +156,12 @@ class DuplicatePairs:
     @property
     def largest(self) -> float:
         """The distance up to which pairs are known: the end of a slider."""
-        return self.typical
+        return MOST_DIFFERENT if self.of_pictures else self.typical
 
     @property
     def suggested(self) -> float:
         """A distance to begin with."""
-        return SUGGESTED_SHARE * self.typical
+        return SUGGESTED if self.of_pictures else SUGGESTED_SHARE * self.typical
 
     def counts(self, thresholds: Sequence[float] | NDArray[Any]) -> NDArray[np.int64]:
         """Return how many pairs are at most so far apart."""
@@ -192,7 +202,8 @@ class DuplicatePairs:
             near[first] = np.minimum(near[first], self.distances[:cut][at])
         return _grouped(
             "near-duplicates", ids, group, near, self.rank[ids], by_score=1,
-            score_name="distance to the nearest copy", what="Near-duplicates",
+            score_name=("difference from the nearest copy" if self.of_pictures else
+                        "distance to the nearest copy"), what="Near-duplicates",
             note=self._note(group),
         )  # fmt: skip
 
@@ -213,10 +224,10 @@ class DuplicatePairs:
 
     def to_arrays(self) -> dict[str, NDArray[Any]]:
         """Return plain arrays for a file, see `from_arrays`."""
-        facts = json.dumps([self.typical, self.resolution_known]).encode()
+        facts = json.dumps([self.typical, self.resolution_known, self.of_pictures])
         return {
             "left": self.left, "right": self.right, "distances": self.distances,
-            "rank": self.rank, "facts": np.frombuffer(facts, np.uint8),
+            "rank": self.rank, "facts": np.frombuffer(facts.encode(), np.uint8),
         }  # fmt: skip
 
     @classmethod
@@ -229,13 +240,13 @@ class DuplicatePairs:
             If something is missing or does not fit.
         """
         try:
-            typical, known = json.loads(arrays["facts"].tobytes())
+            typical, known, of_pictures = json.loads(arrays["facts"].tobytes())
             return cls(
                 np.asarray(arrays["left"], np.int32),
                 np.asarray(arrays["right"], np.int32),
                 np.asarray(arrays["distances"], np.float32),
                 np.asarray(arrays["rank"], np.int32),
-                float(typical), bool(known),
+                float(typical), bool(known), bool(of_pictures),
             )  # fmt: skip
         except (KeyError, ValueError, TypeError, RecursionError) as error:
             raise InputError(f"These are no pairs: {error}") from error
@@ -247,9 +258,13 @@ def duplicate_pairs(
     embeddings: str | None = None,
     within: Ids | None = None,
     n_neighbors: int = 16,
+    pictures: bool = True,
     progress: Progress | None = None,
 ) -> DuplicatePairs:
-    """Return the pairs of neighbors that are closer than is typical.
+    """Return the pairs of neighbors that may be copies.
+
+    Where all items have pictures, these are compared; otherwise pairs of vectors that
+    are closer than is typical are returned.
 
     Parameters
     ----------
@@ -262,6 +277,8 @@ def duplicate_pairs(
     n_neighbors
         How many neighbors of an item are looked at: copies of one picture are joined
         through each other, so a few are enough for large groups, too.
+    pictures
+        Compare pictures where there are some; False goes by vectors alone.
     progress
         Called with (rows done, rows in all).
 
@@ -275,19 +292,25 @@ def duplicate_pairs(
     nearest = near.distances[near.valid, 0]
     positive = nearest[nearest > 0]
     typical = float(np.median(positive)) if positive.size else 0.0
+    grey = grey_pictures(project) if pictures else None
+    most = typical if grey is None else math.inf
     keys, distances = [], []
     for rows in near.blocks():
-        close = near.distances[rows] <= typical
-        row, column = np.nonzero(close)
+        far = near.distances[rows]
+        row, column = np.nonzero((far <= most) & np.isfinite(far))
         here = row + rows.start
         there = near.indices[rows][row, column].astype(np.int64)
         low, high = np.minimum(here, there), np.maximum(here, there)
         keys.append(low * n + high)
-        distances.append(near.distances[rows][row, column])
-        if progress:
+        distances.append(far[row, column])
+        if progress and grey is None:
             progress(rows.stop, n)
     key, at = np.unique(np.concatenate(keys), return_index=True)
     distance = np.concatenate(distances)[at]
+    if grey is not None:
+        distance = differences(grey, key // n, key % n, progress=progress)
+        alike = distance <= MOST_DIFFERENT
+        key, distance = key[alike], distance[alike]
     order = np.argsort(distance, kind="stable")
     key = key[order]
     return DuplicatePairs(
@@ -297,4 +320,5 @@ def duplicate_pairs(
         _rank(project, np.arange(n)),
         typical,
         is_inspected(project),
+        grey is not None,
     )

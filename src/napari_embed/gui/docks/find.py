@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -10,19 +11,21 @@ from qtpy.QtWidgets import (
     QComboBox,
     QFileDialog,
     QHBoxLayout,
-    QLineEdit,
     QSizePolicy,
     QSpinBox,
     QVBoxLayout,
-    QWidget,
 )
 
+from napari_embed.encoders import list_encoders
+from napari_embed.gui.docks.distance import DistanceSlider
+from napari_embed.gui.docks.dropping import DropFrame
+from napari_embed.gui.docks.filters import FilterCard, text_line
 from napari_embed.gui.docks.gone import when_gone
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import Card, ProgressLine, button, label
-from napari_embed.gui.docks.style import GAP_PX
-from napari_embed.gui.searches import PROBLEMS, Problem
-from napari_embed.gui.state import ProgressView, ViewState
+from napari_embed.gui.docks.style import GAP_PX, Colors
+from napari_embed.gui.found import PROBLEMS, Problem, scores_of
+from napari_embed.gui.state import ProgressView, ProjectInfo, ViewState
 
 __all__ = ["FindPanel"]
 
@@ -32,11 +35,23 @@ HINT = (
     "What is found becomes the selection, best or worst first in the gallery; tag, "
     "label or exclude it in Curate."
 )
+WORDS = "In words: a red bus at night"
+WORDLESS = "For words, embed with an encoder such as CLIP"
 IMAGES = "Images (*.jpg *.jpeg *.png *.tif *.tiff *.webp *.bmp *.gif)"
 
 
 def _known(value: float | None) -> float | None:
     return value if value is not None and np.isfinite(value) else None
+
+
+def _reads_words(project: ProjectInfo | None) -> bool:
+    """Return whether the vectors that are compared came from an encoder with words."""
+    return bool(project and project.encoders) and project.encoders[0] in _with_words()
+
+
+@cache
+def _with_words() -> frozenset[str]:
+    return frozenset(info.name for info in list_encoders() if info.finds_text)
 
 
 class FindPanel(Panel):
@@ -47,12 +62,14 @@ class FindPanel(Panel):
         self.searches = self.session.searches
         self.empty = label(EMPTY, "muted", wrap=True)
         self.content.addWidget(self.empty)
-        self.body = QWidget()
+        self.body = DropFrame("quiet drop")
+        self.body.dropped.connect(lambda path: self.searches.like_image(Path(path)))
         column = QVBoxLayout(self.body)
         column.setContentsMargins(0, 0, 0, 0)
         column.setSpacing(GAP_PX + 2)
         for card in (
             self._build_words(),
+            self._build_filters(),
             self._build_alike(),
             self._build_problems(),
             self._build_found(),
@@ -73,25 +90,14 @@ class FindPanel(Panel):
 
     def _build_words(self) -> Card:
         card = Card("Search")
-        self.text = self._line("Id, part of a path, label or tag")
+        self.text = text_line("Id, part of a path, label or tag")
         self.text.returnPressed.connect(lambda: self.searches.find(self.text.text()))
-        self.sql = self._line("width > 200 AND label = 'cat'")
-        self.sql.setToolTip(
-            "An SQL expression over the columns of the items and tags, excluded, "
-            "final_label, note, x, y, z"
-        )
-        self.sql.returnPressed.connect(lambda: self.searches.where(self.sql.text()))
         card.body.addWidget(self.text)
-        card.body.addWidget(self.sql)
         return card
 
-    @staticmethod
-    def _line(hint: str) -> QLineEdit:
-        made = QLineEdit()
-        made.setPlaceholderText(hint)
-        made.setAccessibleName(hint)
-        made.setClearButtonEnabled(True)
-        return made
+    def _build_filters(self) -> Card:
+        self.filters = FilterCard(self.searches, self.controller.tell)
+        return self.filters
 
     def _build_alike(self) -> Card:
         self.alike_card = card = Card("Alike")
@@ -109,6 +115,11 @@ class FindPanel(Panel):
         for made in (self.like_mean, self.like_any, self.like_image):
             row.addWidget(made, 1)
         card.body.addLayout(row)
+        self.words = text_line(WORDS)
+        self.words.returnPressed.connect(
+            lambda: self.searches.like_text(self.words.text())
+        )
+        card.body.addWidget(self.words)
         return card
 
     def _build_problems(self) -> Card:
@@ -140,7 +151,17 @@ class FindPanel(Panel):
         self.cancel = button("Cancel", self.searches.cancel)
         self.title = label(HINT, "muted", wrap=True)
         self.note = label("", "muted", wrap=True)
+        self.distance = DistanceSlider(self.searches)
+        self.review = button(
+            "Review",
+            lambda: self.session.review_items(self.searches.found.ids),
+            tip="One after the other by keys: tag, exclude, skip",
+        )
         self.again = button("Select again", self.searches.select_found)
+        row = QHBoxLayout()
+        row.setSpacing(GAP_PX)
+        row.addWidget(self.review, 1)
+        row.addWidget(self.again, 1)
         self.exclude = button(
             "Exclude the copies",
             self.searches.exclude_extra,
@@ -151,12 +172,17 @@ class FindPanel(Panel):
             self.searches.take_suggestions,
             tip="Correct their labels; can be undone in Curate",
         )
-        for widget in (
-            self.line, self.cancel, self.title, self.note, self.again, self.exclude,
-            self.take,
-        ):  # fmt: skip
+        for widget in (self.line, self.cancel, self.title, self.note, self.distance):
             card.body.addWidget(widget)
+        card.body.addLayout(row)
+        for made in (self.exclude, self.take):
+            card.body.addWidget(made)
         return card
+
+    def set_colors(self, colors: Colors) -> None:
+        """Take the colours of the viewer's theme."""
+        super().set_colors(colors)
+        self.filters.histogram.set_colors(colors)
 
     # --- what is pressed -----------------------------------------------------------
 
@@ -179,6 +205,7 @@ class FindPanel(Panel):
         self.body.setVisible(new.project is not None)
         selected = f"{new.n_selected:,} selected" if new.n_selected else ""
         self.alike_card.set_state(selected, "muted")
+        self.filters.follow((new.project, new.projection) if new.project else None)
         self._show_search()
 
     def _show_search(self) -> None:
@@ -201,9 +228,14 @@ class FindPanel(Panel):
             self.title.setText(found.title if count else f"{NOTHING} ({found.title})")
         else:
             self.title.setText(HINT)
+        if searches.preview:
+            self.title.setText(searches.preview)
         self.note.setText(found.note if found is not None else "")
         self.note.setVisible(bool(self.note.text()))
-        self.again.setVisible(count > 0)
+        for made in (self.again, self.review):
+            made.setVisible(count > 0)
+        self.distance.follow(found)
+        self.filters.show_query()
         self.exclude.setVisible(found is not None and found.extra.size > 0)
         self.take.setVisible(found is not None and bool(found.suggestions))
         self._enable()
@@ -220,6 +252,8 @@ class FindPanel(Panel):
             rest = np.ones(len(self.controller.placed), dtype=bool)
             rest[ids] = False
             order = np.concatenate([ids, np.flatnonzero(rest)]).astype(np.int32)
+            scores = scores_of(found)
+            link.set_scores(scores.text if scores is not None else None)
             link.set_sequence(order, "As found")
 
     def _enable(self) -> None:
@@ -227,11 +261,14 @@ class FindPanel(Panel):
         free = not self.searches.busy and state.project is not None
         vectors = free and bool(state.project and state.project.encoders)
         some = state.n_selected > 0
+        reads_words = vectors and _reads_words(state.project)
+        self.words.setPlaceholderText(WORDS if reads_words or not vectors else WORDLESS)
         self.count.setVisible(self._problem().counts)
         for widget, on in (
             (self.like_mean, vectors and some),
             (self.like_any, vectors and some),
             (self.like_image, vectors),
+            (self.words, vectors and reads_words),
             (self.run, free),
             (self.take, self.controller.can_decide),
         ):

@@ -28,7 +28,7 @@ from napari_embed.gui.link.look import Look
 from napari_embed.gui.state import ViewState
 from napari_embed.gui.thumbnails import FullImage
 
-__all__ = ["ImagePanel", "open_image"]
+__all__ = ["ImagePanel", "open_beside", "open_image"]
 
 PLUGIN, WIDGET, ALL = "napari-embed", "Image", "All panels"
 # A window of this height has room for the image below the other panels.
@@ -135,7 +135,6 @@ class ImagePanel(Panel):
         self.item, self._full = -1, None
         self.title.setText("")
         self.facts.setText("")
-        self.percent.setText("")
         self.problem.hide()
         self.stack.setCurrentIndex(0)
         self._show_place()
@@ -184,6 +183,8 @@ class ImagePanel(Panel):
         self.place.setText(f"{row + 1:,} of {count:,}" if row >= 0 else "")
         for control in (self.fit, self.actual):
             control.setEnabled(self.item >= 0)
+        if self.item < 0:
+            self.percent.setText("")
 
     def _name(self, item: int, source: str) -> str:
         link = self.session.map.link
@@ -239,10 +240,16 @@ def _arrive(panel: Callable[[], ImagePanel | None], full: FullImage) -> None:
 
 
 def open_image(viewer: Any) -> ImagePanel:
-    """Open the image panel: below the other panels, or as a tab in a low window."""
+    """Open the image panel, or find it."""
+    panel: ImagePanel = open_beside(viewer, WIDGET)
+    return panel
+
+
+def open_beside(viewer: Any, widget: str) -> Any:
+    """Open a panel below the other panels, or as a tab in a low window."""
     viewer = getattr(viewer, "__wrapped__", viewer)
     known = set(viewer.window.dock_widgets)
-    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, WIDGET)
+    dock, panel = viewer.window.add_plugin_dock_widget(PLUGIN, widget)
     window = dock.parentWidget()
     if set(viewer.window.dock_widgets) != known:
         panels = viewer.window.dock_widgets.get(f"{ALL} ({PLUGIN})")

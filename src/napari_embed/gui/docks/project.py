@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from qtpy.QtCore import QMimeData, Qt, Signal
-from qtpy.QtGui import QDragEnterEvent, QDragLeaveEvent, QDropEvent
+from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QFileDialog,
     QFormLayout,
-    QFrame,
     QHBoxLayout,
     QLineEdit,
     QListWidget,
@@ -17,6 +15,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_embed.gui.docks.dropping import DropFrame
 from napari_embed.gui.docks.new_objects import NewObjects, open_new_objects
 from napari_embed.gui.docks.panel import Panel
 from napari_embed.gui.docks.parts import (
@@ -38,39 +37,6 @@ SAMPLE_TEXT = "Try the sample: 4,000 fashion images"
 FILES = (
     "Arrays and tables (*.npy *.npz *.csv *.tsv *.parquet);;All files (*)"  # Qt's form
 )
-
-
-class DropFrame(QFrame):
-    """A dashed frame that takes one dropped folder or file."""
-
-    dropped = Signal(str)
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.setAcceptDrops(True)
-        set_role(self, "drop")
-
-    @staticmethod
-    def _path(mime: QMimeData | None) -> str:
-        urls = mime.urls() if mime is not None else []
-        return urls[0].toLocalFile() if len(urls) == 1 else ""
-
-    def dragEnterEvent(self, event: QDragEnterEvent | None) -> None:  # noqa: N802
-        """Accept one local path."""
-        if event is not None and self._path(event.mimeData()):
-            set_role(self, "true", name="over")
-            event.acceptProposedAction()
-
-    def dragLeaveEvent(self, event: QDragLeaveEvent | None) -> None:  # noqa: N802
-        """Show that nothing hovers any more."""
-        set_role(self, "false", name="over")
-
-    def dropEvent(self, event: QDropEvent | None) -> None:  # noqa: N802
-        """Report the path."""
-        set_role(self, "false", name="over")
-        if event is not None and (path := self._path(event.mimeData())):
-            event.acceptProposedAction()
-            self.dropped.emit(path)
 
 
 class ProjectPanel(Panel):

@@ -80,7 +80,9 @@ QFrame[role="card"] QComboBox, QFrame[role="card"] QAbstractSpinBox {{
     background: {c.control}; }}
 QFrame[role="drop"] {{ border: 1px dashed {c.hover}; border-radius: 6px;
     background: transparent; }}
-QFrame[role="drop"][over="true"] {{ border: 2px solid {c.accent}; }}
+QFrame[role="quiet drop"] {{ border: 2px solid transparent; border-radius: 6px; }}
+QFrame[role="drop"][over="true"], QFrame[role="quiet drop"][over="true"] {{
+    border: 2px solid {c.accent}; }}
 QLabel[role="heading"] {{ font-weight: 600; }}
 QLabel[role="muted"] {{ color: {c.muted}; }}
 QLabel[role="good"] {{ color: {c.good}; }}
@@ -117,6 +119,8 @@ QFrame[role="card"] QToolButton[role="fold"],
 QFrame[role="card"] QToolButton[role="fold"]:checked, QToolButton[role="fold"]:checked,
 QFrame[role="message"] QToolButton[role="close"] {{ background: transparent;
     color: {c.text}; }}
+QToolButton[role="chip"] {{ border-radius: 9px; padding: 2px 8px;
+    border: 1px solid {c.accent}; }}
 QProgressBar {{ background: {c.control}; border: none; border-radius: 3px;
     min-height: 6px; max-height: 6px; text-align: center; }}
 QProgressBar::chunk {{ background: {c.accent}; border-radius: 3px; }}

@@ -116,14 +116,15 @@ class GalleryModel(QAbstractListModel):
         return image
 
     def captions(self, row: int) -> tuple[str, ...]:
-        """Return class and file name of a row, as far as they are known."""
+        """Return what a row is found by, class and file name, as far as known."""
         item = int(self._ids[row])
         picture = self.picture(row)
         name = self._link.class_name(item) if self._link is not None else ""
         # A row of an array has its number for a name, which says as much as the id.
         file = PurePath(picture.source).name if picture is not None else ""
         file = f"#{item:,}" if not file or file == str(item) else file
-        return tuple(" ".join(text.split()) for text in (name, file) if text)
+        score = self._link.score(item) if self._link is not None else ""
+        return tuple(" ".join(text.split()) for text in (score, name, file) if text)
 
     def color(self, row: int) -> QColor | None:
         """Return the colour of a row's class, or None."""

@@ -101,6 +101,7 @@ class ImageLink:
         self._palette = np.zeros((0, 4), dtype=np.float32)
         self._names: tuple[str, ...] = ()
         self._all: NDArray[np.int64] | None = None
+        self._scores: Callable[[int], str] = _nothing
         self._error = ""
         self._deleted = False  # the layer of the page, by somebody else
         self._loading = False
@@ -290,6 +291,15 @@ class ImageLink:
         code = int(self._codes[item])
         return self._names[code] if 0 <= code < len(self._names) else ""
 
+    def set_scores(self, text: Callable[[int], str] | None) -> None:
+        """Show a number below the pictures: id to its text, "" for none."""
+        self._scores = text or _nothing
+        self.look_changed.emit()
+
+    def score(self, item: int) -> str:
+        """Return the number that an item was found by, "" where there is none."""
+        return self._scores(item)
+
     def set_captions(self, captions: Captions | None) -> None:
         """Replace the texts of the status bar."""
         self._captions = captions
@@ -477,6 +487,8 @@ class ImageLink:
             caption = " ".join(str(words[0]).split())[:LONGEST_CAPTION]
             # The status bar takes text that looks like HTML for HTML.
             text = f"{text}: {caption.replace('<', '(').replace('>', ')')}"
+        score = self._scores(item)
+        text += f", {score}" if score else ""
         return f"{text} (click to find its point)"
 
     def _on_status(self, event: Any = None) -> None:
@@ -546,3 +558,7 @@ class ImageLink:
     def _look_at(self, center: NDArray[np.float64]) -> None:
         flat = len(center) == 2
         camera_of(self.viewer).center = (0.0, *center) if flat else tuple(center)
+
+
+def _nothing(_item: int) -> str:
+    return ""
