@@ -1,11 +1,12 @@
 """Planted duplicates and wrong labels: how many are found, and how many are right.
 
     python benchmarks/bench_problems.py [--data FOLDER] [--encoders descriptor lite0]
+        [--record NAME]
 
 Fashion-MNIST's 10,000 test images and 10,000 test images of CIFAR-10, each with 5 % of
 the labels exchanged for another one, 2 % exact copies added, and 2 % near copies (moved
 by one pixel, brighter, with noise). ``FOLDER`` holds ``fashion10k_test.npz`` and
-``cifar10_jpeg.tar.xz``. Writes ``results/problems.json``.
+``cifar10_jpeg.tar.xz``. Writes ``results/NAME.json`` (problems).
 """
 
 from __future__ import annotations
@@ -104,7 +105,9 @@ def together(finding: Any, pairs: np.ndarray, n: int) -> float:
     return round(float(((group[:, 0] == group[:, 1]) & (group[:, 0] >= 0)).mean()), 4)
 
 
-def measure(project: Project, faults: dict[str, np.ndarray]) -> dict[str, Any]:
+def measure(
+    project: Project, faults: dict[str, np.ndarray], encoder: str
+) -> dict[str, Any]:
     """Return what the searches find of the faults."""
     n = project.n_items
     started = time.perf_counter()
@@ -115,12 +118,15 @@ def measure(project: Project, faults: dict[str, np.ndarray]) -> dict[str, Any]:
     found["mislabels, as many as planted"] = rates(first, faults["flipped"])
     started = time.perf_counter()
     pairs = duplicate_pairs(project)
+    found["near-duplicates, seconds"] = round(time.perf_counter() - started, 3)
+    by_vectors = duplicate_pairs(project, pictures=False)
     copies = np.concatenate([faults["exact"], faults["near"]])
-    for name, threshold in (
-        ("suggested distance", pairs.suggested),
-        ("half of it", pairs.suggested / 2),
+    for name, those, threshold in (
+        ("suggested difference", pairs, pairs.suggested),
+        ("twice as much", pairs, 2 * pairs.suggested),
+        ("vectors alone", by_vectors, by_vectors.suggested),
     ):
-        groups = pairs.groups(threshold)
+        groups = those.groups(threshold)
         found[f"near-duplicates, {name}"] = {
             "distance": round(float(threshold), 5),
             "items": len(groups.ids),
@@ -130,7 +136,10 @@ def measure(project: Project, faults: dict[str, np.ndarray]) -> dict[str, Any]:
             "exact pairs together": together(groups, faults["exact"], n),
             "near pairs together": together(groups, faults["near"], n),
         }  # fmt: skip
-    found["near-duplicates, seconds"] = round(time.perf_counter() - started, 3)
+    known = project.read_neighbors(encoder, most=16)
+    there = (np.array(known.indices)[faults["near"][:, 0]]
+             == faults["near"][:, 1:]).any(axis=1)  # fmt: skip
+    found["near copies among the 16 nearest"] = round(float(there.mean()), 4)
     return found
 
 
@@ -138,6 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=SHARED)
     parser.add_argument("--encoders", nargs="*", default=["descriptor", "lite0"])
+    parser.add_argument("--record", default="problems", help="name of the result")
     wish = parser.parse_args()
     before, results, control = moment(), {}, JobControl()
     for title, read in (("Fashion-MNIST", fashion), ("CIFAR-10", cifar)):
@@ -164,10 +174,10 @@ def main() -> None:
                         project, NeighborParams(), control, embeddings=encoder,
                         at_least=90,
                     )  # fmt: skip
-                    results[title][encoder] = measure(project, faults)
+                    results[title][encoder] = measure(project, faults, encoder)
                     print(title, encoder, results[title][encoder], flush=True)
     record(
-        "problems",
+        wish.record,
         results,
         settings={
             "flipped": FLIPPED,

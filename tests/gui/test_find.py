@@ -228,8 +228,8 @@ def test_a_range_is_brushed_on_the_histogram(panels, qtbot) -> None:
     shown = card.histogram
     qtbot.waitUntil(lambda: shown._bars is not None, timeout=LONG_MS)
     assert int(shown._bars.counts.sum()) == N
-    shown.resize(480, shown.height())
-    left, right = QPoint(1, 10), QPoint(239, 10)
+    qtbot.waitUntil(lambda: shown.width() >= 96, timeout=LONG_MS)
+    left, right = QPoint(1, 10), QPoint(shown.width() // 2 - 1, 10)
     qtbot.mousePress(shown, Qt.MouseButton.LeftButton, pos=left)
     qtbot.mouseMove(shown, right)
     shown.mouseMoveEvent(moved(right))
@@ -305,16 +305,18 @@ def test_an_image_dropped_on_the_panel_is_looked_for(panels, qtbot, tmp_path) ->
 
 def test_words_need_an_encoder_that_knows_some(panels, qtbot, monkeypatch) -> None:
     find = panels.find
-    assert not find.words.isEnabled()
-    assert "CLIP" in find.words.placeholderText()
+    assert find.words.isHidden()
+    assert "CLIP" in find.wordless.text()
+    assert not find.wordless.isHidden()
     monkeypatch.setattr(find_module, "_with_words", lambda: frozenset(["made"]))
     find._enable()
     assert find.words.isEnabled()
+    assert not find.words.isHidden()
     engine = FakeEngine()
     monkeypatch.setattr(panels.session.searches, "_make_client", lambda: engine)
     find.words.setText("a red bus")
     qtbot.keyClick(find.words, Qt.Key.Key_Return)
-    assert engine.jobs[0].arguments["text"] == "a red bus"
+    assert engine.arguments[0]["text"] == "a red bus"
 
 
 def test_corrected_labels_count_when_wrong_ones_are_looked_for(

@@ -167,16 +167,16 @@ def _plain(text: str) -> str:
 Examples:
   napari-embed duplicates photos.embed                   equal to the bit
   napari-embed duplicates photos.embed --near            nearly equal
-  napari-embed duplicates photos.embed --near --distance 0.1 --tag copy
+  napari-embed duplicates photos.embed --near --distance 0.01 --tag copy
 """,
 )
 @listing
-@click.option("--near", is_flag=True, help="By their vectors; needs neighbors.")
+@click.option("--near", is_flag=True, help="Nearly equal; needs neighbors.")
 @click.option(
     "--distance",
     type=click.FloatRange(0),
-    help="With --near: how far apart copies may be; by default half the distance that "
-    "neighbors typically have.",
+    help="With --near: how different copies may be, 0 to 0.05 (default 0.005); without "
+    "pictures the distance of their vectors, by default half of what is typical.",
 )
 @EMBEDDINGS
 def duplicates(

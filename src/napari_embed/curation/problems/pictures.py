@@ -131,7 +131,8 @@ def _difference(
             # Pictures of one grey have nothing to be laid on each other by.
             same = np.einsum("ijk,ijk->i", fixed, window) / np.maximum(both, 1.0)
             np.maximum(best, same, out=best)
-    return np.maximum(np.float32(1) - best, np.float32(0), dtype=np.float32)
+    apart: NDArray[np.float32] = np.maximum(1 - best, 0)
+    return apart
 
 
 def _corner_sums(images: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -36,7 +36,10 @@ HINT = (
     "label or exclude it in Curate."
 )
 WORDS = "In words: a red bus at night"
-WORDLESS = "For words, embed with an encoder such as CLIP"
+WORDLESS = (
+    "To look for words, embed with an encoder that knows some, such as CLIP "
+    "(open_clip) in Compute."
+)
 IMAGES = "Images (*.jpg *.jpeg *.png *.tif *.tiff *.webp *.bmp *.gif)"
 
 
@@ -119,7 +122,9 @@ class FindPanel(Panel):
         self.words.returnPressed.connect(
             lambda: self.searches.like_text(self.words.text())
         )
+        self.wordless = label(WORDLESS, "muted", wrap=True)
         card.body.addWidget(self.words)
+        card.body.addWidget(self.wordless)
         return card
 
     def _build_problems(self) -> Card:
@@ -129,6 +134,10 @@ class FindPanel(Panel):
         self.problem.setSizePolicy(
             QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
         )
+        self.problem.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.problem.setMinimumContentsLength(12)
         for problem in PROBLEMS:
             self.problem.addItem(problem.title, problem)
         self.problem.currentIndexChanged.connect(lambda _index: self._enable())
@@ -261,8 +270,10 @@ class FindPanel(Panel):
         free = not self.searches.busy and state.project is not None
         vectors = free and bool(state.project and state.project.encoders)
         some = state.n_selected > 0
-        reads_words = vectors and _reads_words(state.project)
-        self.words.setPlaceholderText(WORDS if reads_words or not vectors else WORDLESS)
+        reads_words = _reads_words(state.project)
+        embedded = bool(state.project and state.project.encoders)
+        self.wordless.setVisible(embedded and not reads_words)
+        self.words.setVisible(self.wordless.isHidden())
         self.count.setVisible(self._problem().counts)
         for widget, on in (
             (self.like_mean, vectors and some),
