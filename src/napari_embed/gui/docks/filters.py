@@ -105,7 +105,7 @@ class FilterCard(Card):
         self.add.setFixedWidth(28)
         row = QHBoxLayout()
         row.setSpacing(GAP_PX)
-        for widget, share in ((self.column, 4), (self.way, 3), (self.value, 4)):
+        for widget, share in ((self.column, 1), (self.way, 1), (self.value, 1)):
             row.addWidget(widget, share)
         row.addWidget(self.add)
         return row

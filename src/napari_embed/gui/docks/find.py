@@ -36,10 +36,7 @@ HINT = (
     "label or exclude it in Curate."
 )
 WORDS = "In words: a red bus at night"
-WORDLESS = (
-    "To look for words, embed with an encoder that knows some, such as CLIP "
-    "(open_clip) in Compute."
-)
+WORDLESS = "To look for words, embed with CLIP (open_clip)."
 IMAGES = "Images (*.jpg *.jpeg *.png *.tif *.tiff *.webp *.bmp *.gif)"
 
 
