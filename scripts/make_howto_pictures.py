@@ -91,7 +91,7 @@ def open_typed(scene: Scene, path: Path) -> None:
 
 def found(scene: Scene, kind: str) -> Any:
     """Choose a problem in Find, press Find, and wait for what is found."""
-    from napari_embed.gui.searches import PROBLEMS
+    from napari_embed.gui.found import PROBLEMS
 
     scene.panels.turn_to("find")
     panel, searches = scene.panels.find, scene.panels.session.searches

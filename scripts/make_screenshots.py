@@ -350,7 +350,7 @@ def compute(scene: Scene, d: int, pictures: dict[str, str]) -> None:
 
 def curate(scene: Scene) -> None:
     """Tag what a lasso holds, correct a label, look for wrong ones."""
-    from napari_embed.gui.searches import PROBLEMS
+    from napari_embed.gui.found import PROBLEMS
 
     controller = scene.controller
     scene.panels.turn_to("curate")
