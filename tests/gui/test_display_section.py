@@ -47,6 +47,8 @@ def choose(combo: QComboBox, data: object) -> None:
 
 def test_the_panels_tell_what_the_graphics_card_could_not_do(session, rng) -> None:
     session.map.show(rng.normal(size=(50, 3)), name="m", n_components=3)
+    session.map.layer.signals.drawn_changed.emit(50)  # is no failure
+    assert session.controller.state.message is None
     session.map.layer.signals.drawing_failed.emit("No points could be drawn.")
     message = session.controller.state.message
     assert (message.text, message.level) == ("No points could be drawn.", "warning")

@@ -137,7 +137,7 @@ class NapariMap(Arriving):
         layer.display = self._display
         layer.signals.display_changed.connect(self._display_changed)
         layer.signals.drawn_changed.connect(self._drawn_changed)
-        layer.signals.drawing_failed.connect(self.drawing_failed.emit)
+        layer.signals.drawing_failed.connect(self._drawing_failed)
         self.layer_added.emit(layer)
         self._make_link()
 
@@ -441,6 +441,11 @@ class NapariMap(Arriving):
         if self.layer is self._active():
             # napari asks again only when the mouse moves.
             self._viewer.status = self.layer.get_status()
+
+    def _drawing_failed(self, text: str) -> None:
+        # Not connected to the other signal itself: that one would hear all signals of
+        # the layer's group.
+        self.drawing_failed.emit(text)
 
     def set_tool(self, tool: str) -> None:
         """Choose what a drag does."""
