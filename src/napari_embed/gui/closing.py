@@ -10,7 +10,9 @@ __all__ = ["CloseWatcher"]
 
 
 class CloseWatcher(QObject):
-    """Calls ``act`` when ``window`` is asked to close; lives as long as that.
+    """Calls ``act`` when ``window`` is asked to close, as long as somebody holds it.
+
+    The window does not own it: that may outlive whoever wants to hear of it.
 
     Parameters
     ----------
@@ -21,17 +23,12 @@ class CloseWatcher(QObject):
     """
 
     def __init__(self, window: QObject, act: Callable[[], None]) -> None:
-        super().__init__(window)
-        self._act: Callable[[], None] | None = act
+        super().__init__()
+        self._act = act
         window.installEventFilter(self)
 
     def eventFilter(self, watched: QObject | None, event: QEvent | None) -> bool:  # noqa: N802
         """Look at what comes to the window; everything goes on to it."""
-        closing = event is not None and event.type() == QEvent.Type.Close
-        if closing and self._act is not None:
+        if event is not None and event.type() == QEvent.Type.Close:
             self._act()
         return False
-
-    def leave(self) -> None:
-        """Call nobody any more; a window keeps what watches it."""
-        self._act = None

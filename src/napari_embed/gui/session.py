@@ -217,8 +217,7 @@ class ViewerSession(QObject):
         self.controller.close()
         self._timer.stop()
         self._remember.stop()
-        if self._closing is not None:
-            self._closing.leave()
+        self._closing = None
         if self._hover is not None:
             self._hover.close()
             self._hover = None
