@@ -10,6 +10,7 @@ from gui_fakes import FakeEngine
 from PIL import Image
 
 from napari_embed.arrays import Projection
+from napari_embed.curation.filters import Filter
 from napari_embed.gui import session as session_module
 from napari_embed.gui.display import PageView, Stand
 from napari_embed.gui.docks.all_panels import AllPanels
@@ -104,6 +105,11 @@ def test_it_looks_as_it_was_left(opened, folder, qtbot) -> None:
     qtbot.waitUntil(lambda: controller.state.projection.name == "a-3d", timeout=30_000)
     controller.color_by("kind")
     qtbot.waitUntil(lambda: controller.state.color_column == "kind", timeout=30_000)
+    chip = Filter("kind", "in", ("kind 1",))
+    panels.session.searches.add_filter(chip)
+    qtbot.waitUntil(
+        lambda: panels.session.searches.query.filters == (chip,), timeout=30_000
+    )
     controller.set_class_color(1, (1.0, 0.0, 0.0, 1.0))
     controller.set_hidden_classes([2])
     controller.select([3, 7])
@@ -122,6 +128,7 @@ def test_it_looks_as_it_was_left(opened, folder, qtbot) -> None:
     again = opened()
     assert look(again) == before
     assert again.session.map.link.ids.tolist() == order
+    assert again.session.searches.query.filters == (chip,)
     layer = again.session.map.layer
     assert not layer.visible_mask[[3, 7]].any()
     assert again.controller.state.undo_label == ""  # looking is no step

@@ -6,8 +6,9 @@ nothing.
 
 from __future__ import annotations
 
+import contextlib
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -88,6 +89,17 @@ class Filtering:
         self.found = None
         self._controller.select(np.zeros(0, np.int64))
         self.changed.emit()
+
+    def plain_query(self) -> dict[str, Any]:
+        """Return the filters that hold as plain values, to be remembered."""
+        return self.query.to_dict()
+
+    def put_query(self, values: Mapping[str, Any]) -> None:
+        """Let remembered filters hold; the selection that they made is kept apart."""
+        # What another program has written and does not fit is left out.
+        with contextlib.suppress(InputError, TypeError, ValueError, KeyError):
+            self.query = Query.from_dict(values)
+            self.changed.emit()
 
     def where(self, sql: str) -> None:
         """Let an SQL expression hold as well; "" takes it away."""

@@ -78,6 +78,9 @@ class ViewerSession(QObject):
             post=self._mailbox.post,
         )
         self.searches = Searches(self.controller, _side_engine, self._mailbox.post)
+        self.controller.remember_also(
+            "filters", self.searches.plain_query, self.searches.put_query
+        )
         self.exports = Exports(
             self.controller, self.searches, _side_engine, self._mailbox.post
         )
