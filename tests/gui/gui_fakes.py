@@ -214,7 +214,9 @@ class FakeProject:
 
     def items(self, columns: Any = None, rows: Any = None) -> pa.Table:
         source = [f"{i}.png" for i in range(self.n_items)]
-        table = pa.table({"source": source, **self.values})
+        table = pa.table(
+            {"id": np.arange(self.n_items), "source": source, **self.values}
+        )
         if columns is not None:
             table = table.select(columns)
         if rows is None:
