@@ -52,7 +52,7 @@ WORDS = {
     "report": "One page with map, labels and up to 500 pictures; it opens in any "
     "browser and loads nothing.",
     DECISIONS: "Tags, labels, notes and exclusion alone, with who and when. Another "
-    "person can merge them in Curate.",
+    "person takes them over with: napari-embed decisions merge.",
 }
 
 
