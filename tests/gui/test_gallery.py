@@ -151,6 +151,9 @@ class FakeLink:
     def class_name(self, item):
         return ("cat", "<i>dog</i>")[item % 2]
 
+    def score(self, item):
+        return ""
+
     def class_colors(self, ids):
         return np.ones(len(ids), bool), np.tile([[1.0, 0.0, 0.0]], (len(ids), 1))
 
