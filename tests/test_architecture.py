@@ -49,6 +49,7 @@ HOMES: dict[str, set[str]] = {
     "zarr": {"sources", "project", "curation"},
     "sqlite3": {"project"},
     "dask": {"engine"},
+    "distributed": {"engine"},
     "duckdb": {"curation"},
     "click": {"cli"},
     "rich": {"cli"},

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_embed.encoders.functions import FunctionEncoder
-from napari_embed.engine import embedding, pipeline
+from napari_embed.engine import loading, pipeline
 from napari_embed.engine.bottleneck import Stopwatch
 from napari_embed.engine.estimate import run_estimate
 from napari_embed.engine.progress import JobControl, Progress
@@ -36,7 +36,7 @@ def slow(images: Sequence[np.ndarray]) -> np.ndarray:
 
 def use(monkeypatch: pytest.MonkeyPatch) -> FunctionEncoder:
     encoder = FunctionEncoder(slow, name="slow", dim=64)
-    monkeypatch.setattr(embedding, "load_encoder", lambda name, **_: encoder)
+    monkeypatch.setattr(loading, "load_encoder", lambda name, **_: encoder)
     return encoder
 
 

@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from napari_embed.engine import decoding, embedding, layout, pieces, pipeline
+from napari_embed.engine import decoding, layout, loading, pieces, pipeline
 from napari_embed.engine.progress import JobControl, Progress
 from napari_embed.errors import IncompleteStageError, InputError, JobCancelled
 from napari_embed.params import EmbedParams, NeighborParams, ProjectionParams
@@ -65,7 +65,7 @@ class MeanEncoder:
 def encoder(monkeypatch: pytest.MonkeyPatch) -> MeanEncoder:
     """The encoder that every call of load_encoder returns."""
     found = MeanEncoder()
-    monkeypatch.setattr(embedding, "load_encoder", lambda name, **_: found)
+    monkeypatch.setattr(loading, "load_encoder", lambda name, **_: found)
     return found
 
 
@@ -133,7 +133,7 @@ def test_a_cancelled_run_goes_on_and_ends_the_same(
         made.append(MeanEncoder())
         return made[-1]
 
-    monkeypatch.setattr(embedding, "load_encoder", load)
+    monkeypatch.setattr(loading, "load_encoder", load)
     params = EmbedParams(encoder="mean")
     with make(tmp_path / "whole.embed", images) as project:
         pipeline.run_embed(project, params, JobControl())

@@ -161,6 +161,12 @@ def new(
 def report_embed(result: dict[str, Any]) -> None:
     """Say what embedding did."""
     info, n = result["info"], result["n_items"]
+    if left := info.get("chunks_left"):
+        say(
+            f"Embedded {result['n_done_now']:,} items with {result['name']}; "
+            f"{left:,} chunks are left to other shards."
+        )
+        return
     if not result["computed"]:
         say(f"Nothing to do: all {n:,} items have their {result['name']} vectors.")
         return
@@ -180,6 +186,7 @@ Examples:
   napari-embed embed photos.embed
   napari-embed embed photos.embed --encoder lite0
   napari-embed embed photos.embed --encoder torchvision/vit_b_16 --weights vit.pth
+  napari-embed embed photos.embed --scheduler tcp://10.0.0.5:8786      a Dask cluster
 
 Interrupt it at any time; run it again and it goes on. `napari-embed encoders` lists
 the encoders.
@@ -190,6 +197,16 @@ the encoders.
 @click.option("--weights", type=PROJECT, help="File with the encoder's weights.")
 @click.option("--batch-size", type=click.IntRange(1), help="Images at a time.")
 @click.option("--retry-failed", is_flag=True, help="Try unreadable images again.")
+@click.option(
+    "--shard",
+    metavar="I/N",
+    help="Do only every N-th chunk, from the I-th; for job arrays without Dask.",
+)
+@click.option(
+    "--scheduler",
+    metavar="ADDRESS",
+    help="Dask scheduler whose workers do it, such as tcp://10.0.0.5:8786.",
+)
 @device
 @seed
 def embed(
@@ -198,6 +215,8 @@ def embed(
     weights: Path | None,
     batch_size: int | None,
     retry_failed: bool,
+    shard: str | None,
+    scheduler: str | None,
     device: str,
     seed: int,
 ) -> int:
@@ -206,6 +225,10 @@ def embed(
     Vectors that came with the items are taken over as they are. Images that cannot be
     read are listed with a reason and never stop the run (exit code 3).
     """
+    if shard and (scheduler or retry_failed):
+        raise click.UsageError(
+            "--shard goes with neither --scheduler nor --retry-failed."
+        )
     params = EmbedParams(
         encoder=encoder,
         weights=str(weights.absolute()) if weights else None,
@@ -219,6 +242,8 @@ def embed(
             path=str(project.absolute()),
             params=params.to_dict(),
             retry_failed=retry_failed,
+            scheduler=scheduler,
+            shard=shard,
         )
     report_embed(result)
     return outcome(result, project)

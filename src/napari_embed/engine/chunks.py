@@ -8,6 +8,7 @@ beside it.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from numpy.typing import NDArray
 from napari_embed.engine import decoding
 from napari_embed.engine.bottleneck import Stopwatch
 from napari_embed.engine.decoding import Piece, decode_ahead
-from napari_embed.engine.pieces import KeptPieces
+from napari_embed.engine.pieces import KIND, KeptPieces
 from napari_embed.engine.progress import JobControl, ProgressCallback
 from napari_embed.errors import JobCancelled
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
@@ -24,9 +25,45 @@ from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
     from napari_embed.project import ChunkStage, Project
+    from napari_embed.project.handover import Handover
+    from napari_embed.project.ledger import ChunkRecord
     from napari_embed.sources.spec import ImageReader
 
-__all__ = ["ChunkRunner", "encode_piece"]
+__all__ = ["ChunkAnswer", "ChunkRunner", "ChunkWork", "encode_piece"]
+
+
+@dataclass(frozen=True)
+class ChunkWork:
+    """One chunk to do: its number and rows, and which of the two results it lacks."""
+
+    number: int
+    start: int
+    stop: int
+    encode: bool
+    show: bool
+
+
+@dataclass(frozen=True)
+class ChunkAnswer:
+    """One chunk that is written.
+
+    Attributes
+    ----------
+    work
+        What was to be done.
+    vectors, thumbnails
+        Size and hash of the files, None where there was nothing to do.
+    errors
+        {item id: reason} of its images without a vector.
+    encoded
+        Images that went through the encoder.
+    """
+
+    work: ChunkWork
+    vectors: ChunkRecord | None
+    thumbnails: ChunkRecord | None
+    errors: dict[int, str]
+    encoded: int
 
 
 def encode_piece(
@@ -114,8 +151,57 @@ class ChunkRunner:
             self._thumbnails.seal({})
         if self._vectors is not None and not self._vectors.sealed:
             self._vectors.seal(dict(info))
-        if self._kept is not None:
-            self._kept.discard()
+        if self._vectors is not None:
+            name = self._vectors.key.removeprefix("embeddings/")
+            self._project.remove_checkpoint(name, kind=KIND)
+
+    def works(self) -> list[ChunkWork]:
+        """Return what is to be done, for other machines."""
+        return [
+            ChunkWork(
+                chunk, rows.start, rows.stop, chunk in self._to_encode,
+                chunk in self._to_show,
+            )
+            for chunk in self.pending()
+            for rows in (self._thumbnails.rows(chunk),)
+        ]  # fmt: skip
+
+    def accept(self, answer: ChunkAnswer) -> None:
+        """Enter what another machine wrote.
+
+        Raises
+        ------
+        CorruptChunkError
+            If its files cannot be seen from here.
+        """
+        if answer.thumbnails is not None:
+            self._thumbnails.accept(answer.thumbnails)
+        if answer.vectors is not None and self._vectors is not None:
+            self._vectors.accept(answer.vectors, errors=answer.errors)
+            self._note(answer.errors)
+        self.encoded += answer.encoded
+
+    def enter(self, done: Handover) -> None:
+        """Enter a chunk that a shard wrote, after a look at every byte of it.
+
+        Raises
+        ------
+        InputError, CorruptChunkError
+            If there is no such chunk, or its files are others.
+        """
+        chunk = done.chunk
+        if done.thumbnails is not None and chunk in self._to_show:
+            self._thumbnails.accept(done.thumbnails, deep=True)
+            self._to_show.discard(chunk)
+        if done.vectors is None or self._vectors is None:
+            return
+        if chunk in self._to_encode:
+            self._vectors.accept(done.vectors, errors=done.errors, deep=True)
+            self._to_encode.discard(chunk)
+            self._note(done.errors)
+
+    def _note(self, errors: Mapping[int, str]) -> None:
+        self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]
 
     def run(self, control: JobControl) -> None:
         """Do all pending chunks; each is on disk before the next begins."""
@@ -195,7 +281,7 @@ class ChunkRunner:
             unread = errors if self._note_unread else None
             self._thumbnails.write(chunk, np.concatenate(pictures), errors=unread)
         if self._vectors is not None and chunk in self._to_encode:
-            self.first_errors += list(errors.values())[: 3 - len(self.first_errors)]
+            self._note(errors)
             self._vectors.write(chunk, np.concatenate(blocks), errors=errors)
             if self._kept is not None:
                 self._kept.discard()

@@ -32,7 +32,7 @@ from napari_embed.sources import DecodedItem, Source
 from napari_embed.sources.changes import file_root
 from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX, ImageReader
 
-__all__ = ["DecoderPool", "contained"]
+__all__ = ["DecoderPool", "contained", "pooled"]
 
 _log = logging.getLogger(__name__)
 
@@ -64,9 +64,20 @@ def contained(source: Source, n_images: int, folder: Path) -> Iterator[ImageRead
         with _marked(mark, root is not None):
             yield source
         return
-    with contextlib.closing(DecoderPool(root)) as pool:
-        yield pool
+    with pooled(source) as reader:
+        yield reader
     mark.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def pooled(source: Source, *, processes: int | None = None) -> Iterator[ImageReader]:
+    """Give a reader that decodes files of images in other processes, however few."""
+    root = file_root(source)
+    if root is None:
+        yield source
+        return
+    with contextlib.closing(DecoderPool(root, processes=processes)) as pool:
+        yield pool
 
 
 @contextlib.contextmanager

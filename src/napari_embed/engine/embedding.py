@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -11,18 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_embed.arrays import Projection
-from napari_embed.encoders import list_encoders, load_encoder
-from napari_embed.encoders.channelwise import ChannelwiseEncoder
 from napari_embed.engine.chunks import ChunkRunner
+from napari_embed.engine.cluster import chunks_on_cluster, connect
 from napari_embed.engine.decoders import contained
 from napari_embed.engine.learning import Sample, fit, nothing_readable
+from napari_embed.engine.loading import for_channels, load, useful_px
 from napari_embed.engine.mending import mend_rows, stale_chunks
 from napari_embed.engine.pieces import KIND
 from napari_embed.engine.progress import JobControl
+from napari_embed.engine.remote import ChunkJob
 from napari_embed.engine.result import StageResult
-from napari_embed.errors import InputError
+from napari_embed.errors import InputError, StoreError
 from napari_embed.params import EmbedParams, fingerprint
-from napari_embed.sources.spec import DEFAULT_SHRINK_TO_PX
+from napari_embed.project.handover import clear_handovers, read_handovers
 
 if TYPE_CHECKING:
     from napari_embed.encoders import Encoder
@@ -33,8 +35,11 @@ if TYPE_CHECKING:
 __all__ = [
     "OWN_VECTORS",
     "EmbedRun",
+    "begin",
+    "chunk_job",
     "embed_images",
     "embeddings_name",
+    "finish",
     "import_positions",
     "import_vectors",
     "make_thumbnails",
@@ -151,11 +156,11 @@ def prepare(
     source = project.source()
     if encoder is not None:
         params = replace(params, encoder=encoder.name)
-    encoder = _for_channels(encoder or _load(params, control), source)
+    encoder = for_channels(encoder or load(params, control), source)
     print_ = fingerprint(
         "embeddings", EMBED_VERSION, _items_fingerprint(project), encoder.fingerprint
     )
-    detail = _useful_px(params.encoder)
+    detail = useful_px(params.encoder)
     sample = Sample(project, source, params.random_state, detail)
     name = embeddings_name(params.encoder)
     return EmbedRun(params, source, encoder, name, print_, detail, sample)
@@ -168,6 +173,7 @@ def embed_images(
     *,
     retry_failed: bool = False,
     encoder: Encoder | None = None,
+    scheduler: str | None = None,
 ) -> StageResult:
     """Encode every image and make its thumbnail; go on where a run was interrupted.
 
@@ -183,107 +189,136 @@ def embed_images(
         Try images again that could not be read before.
     encoder
         One that is loaded already; ``params`` then names no encoder.
+    scheduler
+        Address of a Dask scheduler whose workers do it, such as
+        "tcp://10.0.0.5:8786"; they need the same packages and see the same folders.
 
     Raises
     ------
     InputError
-        If no image at all can be read.
+        If no image at all can be read, or no scheduler answers.
+    ComputeError
+        If the scheduler or its workers are lost; finished chunks are kept.
     JobCancelled
         If the user asked to stop; finished chunks are kept.
     """
     started = time.monotonic()
+    if scheduler and encoder is not None:
+        raise InputError(
+            "A cluster loads encoders by name; an encoder object works on this "
+            "computer only. Name one, or leave out the scheduler."
+        )
     run = prepare(project, params, control, encoder=encoder)
-    with contained(run.source, project.n_items, project.path) as reader:
-        result = _embed(project, run, reader, control, retry_failed=retry_failed)
-    return replace(result, seconds=time.monotonic() - started)
+    with (
+        connect(scheduler) if scheduler else nullcontext() as client,
+        contained(run.source, project.n_items, project.path) as reader,
+    ):
+        runner, mended = begin(project, run, reader, control, retry_failed=retry_failed)
+        todo, begun = runner.works(), time.monotonic()
+        if todo and client is not None:
+            job = chunk_job(project, run)
+            chunks_on_cluster(client, job, todo, control, runner.accept)
+        elif todo:
+            runner.run(control)
+    seconds = max(time.monotonic() - begun, 1e-3)
+    info = finish(project, run, runner)
+    return StageResult(
+        "embed",
+        run.name,
+        computed=bool(todo or mended),
+        n_items=project.n_items,
+        n_failed=info["n_failed"],
+        n_done_now=runner.encoded + mended,
+        seconds=time.monotonic() - started,
+        info=info | {"rate": runner.encoded / seconds or None},
+    )
 
 
-def _embed(
+def begin(
     project: Project,
     run: EmbedRun,
     reader: ImageReader,
     control: JobControl,
     *,
-    retry_failed: bool,
-) -> StageResult:
-    """Encode what ``reader`` reads."""
-    params, encoder = run.params, run.encoder
-    name, key, print_ = run.name, f"embeddings/{run.name}", run.fingerprint
+    retry_failed: bool = False,
+) -> tuple[ChunkRunner, int]:
+    """Begin both stages, or go on with them, up to the chunks that are to be done.
+
+    The encoder learns what it has to, single rows of finished chunks are done again,
+    and what shards have written is entered. Returns what does the chunks, and how many
+    single rows were done.
+    """
+    key, encoder = f"embeddings/{run.name}", run.encoder
     if retry_failed:
-        _retry_of(project, key, print_)
-    info: dict[str, Any] = {
-        "encoder": params.encoder,
-        "dim": encoder.dim,
-        "metric": encoder.metric,
-    }
+        _retry_of(project, key, run.fingerprint)
     thumbnails = _thumbnail_stage(project)
     vectors = project.begin_stage(
         key,
-        fingerprint=print_,
+        fingerprint=run.fingerprint,
         shape_tail=(encoder.dim,),
         dtype=np.float32,
-        params=params.to_dict(),
-        info=info,
+        params=run.params.to_dict(),
+        info=_info(run),
     )
     again = stale_chunks(project, vectors, thumbnails)
     runner = ChunkRunner(
         project, reader, thumbnails=thumbnails, encoder=encoder, vectors=vectors,
         shrink_to=run.detail,
     )  # fmt: skip
-    todo = runner.pending()
-    _check_space(project, len(todo) + len(again), encoder.dim)
+    _check_space(project, len(runner.pending()) + len(again), encoder.dim)
     if (again or runner.has_to_encode) and encoder.needs_fit:
         sample = replace(run.sample, source=reader)
-        fit(project, sample, encoder, control, name=name, made_of=print_)
-    begun, mended = time.monotonic(), 0
+        fit(project, sample, encoder, control, name=run.name, made_of=run.fingerprint)
+    mended = 0
     if again:
         mended = mend_rows(
             project, reader, encoder, vectors, thumbnails, control,
             chunks=again, shrink_to=run.detail,
         )  # fmt: skip
-    if todo:
-        runner.run(control)
-    rate = runner.encoded / max(time.monotonic() - begun, 1e-3)
+    _take_handovers(project, run, runner)
+    return runner, mended
+
+
+def _take_handovers(project: Project, run: EmbedRun, runner: ChunkRunner) -> None:
+    """Enter the chunks that shards have written; what is not as told is left to do."""
+    for done in read_handovers(project.path, run.name, run.fingerprint):
+        try:
+            runner.enter(done)
+        except (InputError, StoreError) as error:
+            logger.warning("A chunk of a shard is computed again: %s", error)
+    clear_handovers(project.path, run.name)
+
+
+def finish(project: Project, run: EmbedRun, runner: ChunkRunner) -> dict[str, Any]:
+    """Seal both stages and return what is kept with the vectors."""
+    key = f"embeddings/{run.name}"
+    info = _info(run)
     info["n_failed"] = _count_failed(project, key, runner.first_errors)
     runner.seal(info)
-    return StageResult(
-        "embed",
-        name,
-        computed=bool(todo or again),
-        n_items=project.n_items,
-        n_failed=info["n_failed"],
-        n_done_now=runner.encoded + mended,
-        info=info | {"rate": rate or None},
+    return info
+
+
+def _info(run: EmbedRun) -> dict[str, Any]:
+    return {
+        "encoder": run.params.encoder,
+        "dim": run.encoder.dim,
+        "metric": run.encoder.metric,
+    }
+
+
+def chunk_job(project: Project, run: EmbedRun) -> ChunkJob:
+    """Return what other machines have to know of a run that has begun."""
+    return ChunkJob(
+        project=str(project.path),
+        items_checksum=project.manifest.items_checksum,
+        source=run.source.spec.to_dict(),
+        params=run.params.to_dict(),
+        encoder=run.encoder.fingerprint,
+        state=project.encoder_state_file(run.name) if run.encoder.needs_fit else None,
+        detail=run.detail,
+        vectors=project.chunk_target(f"embeddings/{run.name}"),
+        thumbnails=project.chunk_target("thumbnails"),
     )
-
-
-def _useful_px(encoder: str) -> int:
-    """Return how many pixels on the shorter side make a difference to an encoder.
-
-    Recipes resize to at most 8/7 of the input before they crop (256 for 224).
-    """
-    sizes = [info.input_size for info in list_encoders() if info.name == encoder]
-    return max([DEFAULT_SHRINK_TO_PX, *(-(-8 * size // 7) for size in sizes)])
-
-
-def _load(params: EmbedParams, control: JobControl) -> Encoder:
-    control.progress("encoder", 0, 1, unit="model", message=params.encoder)
-    encoder = load_encoder(
-        params.encoder,
-        device=params.device,
-        weights=params.weights,
-        batch_size=params.batch_size,
-        random_state=params.random_state,
-        progress=control.reporter("download", unit="bytes"),
-    )
-    control.progress("encoder", 1, 1, unit="model", message=params.encoder)
-    return encoder
-
-
-def _for_channels(encoder: Encoder, source: Source) -> Encoder:
-    """Return what encodes the images of a source: RGB, or channel by channel."""
-    channels = int(getattr(source, "channels_each", 0))
-    return ChannelwiseEncoder(encoder, channels) if channels else encoder
 
 
 def _check_space(project: Project, chunks: int, dim: int) -> None:

@@ -28,6 +28,7 @@ from napari_embed.engine.positions import PositionsBuffer
 from napari_embed.engine.progress import JobControl
 from napari_embed.engine.repair import run_repair
 from napari_embed.engine.rescan import run_reroot, run_rescan
+from napari_embed.engine.shards import Shard, embed_shard
 from napari_embed.engine.similarity import SimilarityEngine
 from napari_embed.engine.worker import Emit, JobFunction
 from napari_embed.errors import InputError, StoreError, StoreLockedError
@@ -101,14 +102,18 @@ def _refuse_project(source: str) -> None:
 def _embed(
     arguments: dict[str, Any], control: JobControl, emit: Emit
 ) -> dict[str, Any]:
-    """Arguments: path, params, retry_failed."""
+    """Arguments: path, params, retry_failed, scheduler, shard."""
     params = EmbedParams.from_dict(arguments.get("params") or {})
+    if arguments.get("shard"):
+        shard = Shard.parse(str(arguments["shard"]))
+        return embed_shard(str(arguments["path"]), params, shard, control).to_dict()
     with _open(arguments, control) as project:
         return pipeline.run_embed(
             project,
             params,
             control,
             retry_failed=bool(arguments.get("retry_failed")),
+            scheduler=arguments.get("scheduler") or None,
         ).to_dict()
 
 

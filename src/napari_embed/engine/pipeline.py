@@ -132,12 +132,14 @@ def run_embed(
     *,
     retry_failed: bool = False,
     encoder: Encoder | None = None,
+    scheduler: str | None = None,
 ) -> StageResult:
     """Give every item a vector: encode the images, or import vectors that came along.
 
     Vectors are imported when the project has no images, or when the encoder's name is
     "vectors". ``encoder`` is one of your own, such as a ``FunctionEncoder``; it takes
-    the place of the one that ``params`` names.
+    the place of the one that ``params`` names. ``scheduler`` is the address of a Dask
+    scheduler whose workers encode the images.
 
     Raises
     ------
@@ -151,8 +153,9 @@ def run_embed(
         import_positions(project)
         return result
     return embed_images(
-        project, params, control, retry_failed=retry_failed, encoder=encoder
-    )
+        project, params, control, retry_failed=retry_failed, encoder=encoder,
+        scheduler=scheduler,
+    )  # fmt: skip
 
 
 def _choose_embeddings(project: Project, name: str | None) -> str:

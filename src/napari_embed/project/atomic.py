@@ -14,6 +14,7 @@ import os
 import re
 import shutil
 import socket
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -44,6 +45,8 @@ STAGING = ".staging"
 
 _TEMPORARY = ".partial"  # the ending Zarr gives its temporary files, too
 _MOST_NAME_BYTES = 100
+# Of one file, by a process of another computer.
+_LONGEST_WRITE_S = 24 * 3600.0
 _UNIQUE = re.compile(r"([0-9a-f]{8})-([0-9]{1,10})-[0-9a-f]{32}")
 
 
@@ -237,7 +240,10 @@ def remove_tree(root: Path, path: Path) -> None:
 
 
 def sweep(root: Path) -> None:
-    """Delete what an interrupted writer left: staged work and temporary files."""
+    """Delete what an interrupted writer left: staged work and temporary files.
+
+    Those of processes that may still be at work on other chunks stay.
+    """
     staging = root / STAGING
     if staging.is_symlink():
         with store_errors("remove", staging):
@@ -246,9 +252,20 @@ def sweep(root: Path) -> None:
         _delete(staging)
     for folder, _, files in os.walk(root):
         for name in files:
-            if name.endswith(_TEMPORARY):
-                with contextlib.suppress(OSError):
-                    os.unlink(os.path.join(folder, name))
+            path = os.path.join(folder, name)
+            with contextlib.suppress(OSError):
+                if name.endswith(_TEMPORARY) and not _may_be_in_use(path):
+                    os.unlink(path)
+
+
+def _may_be_in_use(path: str) -> bool:
+    """Return whether a temporary file may still be written to by another process."""
+    found = _UNIQUE.search(path.removesuffix(_TEMPORARY))
+    if found is None or int(found[2]) == os.getpid():
+        return False
+    if found[1] == _host():
+        return process_lives(int(found[2]))
+    return time.time() - os.stat(path).st_mtime < _LONGEST_WRITE_S
 
 
 def _delete(folder: Path, remove: Callable[..., None] = shutil.rmtree) -> None:

@@ -27,6 +27,7 @@ from napari_embed.project.items import ITEMS_NAME, ItemsTable, Rows
 from napari_embed.project.ledger import STALE, Ledger
 from napari_embed.project.lock import WriterLock
 from napari_embed.project.manifest import Manifest, read_manifest
+from napari_embed.project.shared import ChunkTarget, StateFile
 from napari_embed.project.stages import StageInfo, StoredRows, stage_infos
 from napari_embed.project.store import DiskArray
 from napari_embed.project.thumbnails import ThumbnailReader
@@ -295,6 +296,25 @@ class ProjectReader:
     def is_encoder_state(self, name: str, arrays: Mapping[str, NDArray[Any]]) -> bool:
         """Return whether these arrays are, to the bit, what an encoder had learned."""
         return results.is_encoder_state(self._ledger, name, arrays)
+
+    def chunks_done(self, key: str) -> set[int]:
+        """Return the numbers of the finished chunks of a stage."""
+        return set(self._ledger.chunks(key))
+
+    def chunk_target(self, key: str) -> ChunkTarget:
+        """Return where other machines write chunks of vectors or thumbnails."""
+        check_key(key, (THUMBNAILS, "embeddings/"))
+        dtype = "uint8" if key == THUMBNAILS else "float32"
+        disk = DiskArray.open(
+            self.path, key, rows=self.n_items, dtype=dtype,
+            inner_rows=self._inner_rows(key),
+        )  # fmt: skip
+        return ChunkTarget(key, disk.spec)
+
+    def encoder_state_file(self, name: str) -> StateFile | None:
+        """Return the file of what an encoder learned, for other machines."""
+        check_key(f"encoders/{name}", ("encoders/",))
+        return results.encoder_state_file(self._ledger, name)
 
     def read_neighbors(self, name: str, *, most: int | None = None) -> NeighborGraph:
         """Return a neighbor graph, or only the ``most`` nearest neighbors of each item.

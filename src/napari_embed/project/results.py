@@ -44,10 +44,12 @@ from napari_embed.project.ledger import (
     StageRecord,
 )
 from napari_embed.project.npz import npz_bytes, read_npz, write_npz
+from napari_embed.project.shared import MAX_STATE_BYTES, StateFile
 from napari_embed.project.stages import StoredRows
 from napari_embed.project.store import ArraySpec, DiskArray, create_root, file_damage
 
 __all__ = [
+    "encoder_state_file",
     "finish_swaps",
     "is_encoder_state",
     "read_encoder_state",
@@ -61,7 +63,6 @@ __all__ = [
 _CHUNK_BYTES = 8 << 20
 _RETRIES = 20
 _RETRY_PAUSE_S = 0.05
-_MAX_STATE_BYTES = 1 << 30
 _SWAP_KEY = re.compile(r"(neighbors|projections)/[A-Za-z0-9][A-Za-z0-9._+ -]{0,99}")
 _STAGING = re.compile(r"[0-9a-f]{32}")
 
@@ -304,6 +305,14 @@ def is_encoder_state(
     return record is not None and found == (record.size, record.checksum)
 
 
+def encoder_state_file(ledger: Ledger, name: str) -> StateFile | None:
+    """Return where an encoder's stored arrays are, or None when there are none."""
+    record = ledger.file(f"encoders/{name}.npz")
+    if record is None:
+        return None
+    return StateFile(record.path, record.size, record.checksum)
+
+
 def read_encoder_state(
     root: Path, ledger: Ledger, name: str, fingerprint: str | None
 ) -> dict[str, NDArray[Any]] | None:
@@ -317,4 +326,4 @@ def read_encoder_state(
         raise CorruptChunkError(
             f"{root / path} is damaged: {damage}. Compute the embeddings again."
         )
-    return read_npz(root / path, most_bytes=_MAX_STATE_BYTES)
+    return read_npz(root / path, most_bytes=MAX_STATE_BYTES)

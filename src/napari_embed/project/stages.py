@@ -15,7 +15,7 @@ from napari_embed.errors import (
     InputError,
     StoreError,
 )
-from napari_embed.project.ledger import STALE, Ledger, StageRecord
+from napari_embed.project.ledger import STALE, ChunkRecord, Ledger, StageRecord
 from napari_embed.project.store import DiskArray
 
 __all__ = ["ChunkStage", "StageInfo", "StoredRows", "map_name", "stage_infos"]
@@ -179,25 +179,54 @@ class ChunkStage:
         StoreError
             If the disk is full or cannot be written; the chunk is then pending.
         """
-        self._check()
-        if self.sealed:
-            raise StoreError(f"{self.key} is finished; begin it with new settings.")
-        rows = self.rows(chunk)
-        stale = STALE + self.key
-        bad = [i for i in errors or () if not rows.start <= i < rows.stop]
-        if bad:
-            raise InputError(f"Item {bad[0]} is not in chunk {chunk} of {self.key}.")
+        self._check_chunk(chunk, errors)
         if chunk in self._done:
             self._ledger.remove_chunks(self._disk.name, [chunk])
             self._done.discard(chunk)
-        record = self._disk.write_chunk(chunk, values)
+        self.accept(self._disk.write_chunk(chunk, values), errors=errors)
+
+    def accept(
+        self,
+        record: ChunkRecord,
+        *,
+        errors: Mapping[int, str] | None = None,
+        deep: bool = False,
+    ) -> None:
+        """Enter a chunk that is written, here or by another machine, as done.
+
+        With ``deep`` its bytes are read and compared, too.
+
+        Raises
+        ------
+        InputError
+            If the chunk or an id does not exist.
+        CorruptChunkError
+            If its file is not there, or has another size than the record says.
+        """
+        chunk = record.chunk
+        self._check_chunk(chunk, errors)
+        if damage := self._disk.damage(record, deep=deep):
+            raise CorruptChunkError(
+                f"{self._disk.chunk_path(chunk)} is {damage} as seen from here, but "
+                "was written by another machine. All machines need the same storage."
+            )
+        rows = self.rows(chunk)
         with self._ledger.transaction():
             self._ledger.add_chunks(self.key, self._disk.name, [record])
-            self._ledger.remove_errors(stale, rows.start, rows.stop)
+            self._ledger.remove_errors(STALE + self.key, rows.start, rows.stop)
             if errors is not None:
                 self._ledger.remove_errors(self.key, rows.start, rows.stop)
                 self._ledger.put_errors(self.key, errors)
         self._done.add(chunk)
+
+    def _check_chunk(self, chunk: int, errors: Mapping[int, str] | None) -> None:
+        self._check()
+        if self.sealed:
+            raise StoreError(f"{self.key} is finished; begin it with new settings.")
+        rows = self.rows(chunk)
+        bad = [i for i in errors or () if not rows.start <= i < rows.stop]
+        if bad:
+            raise InputError(f"Item {bad[0]} is not in chunk {chunk} of {self.key}.")
 
     def reopen(self, chunks: Iterable[int]) -> None:
         """Make chunks of an unfinished stage pending, as far as they are done."""

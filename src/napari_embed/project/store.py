@@ -22,6 +22,8 @@ from typing import Any
 import numpy as np
 import zarr
 from numpy.typing import NDArray
+from zarr.core.buffer import cpu
+from zarr.storage import MemoryStore
 
 from napari_embed.errors import (
     CorruptChunkError,
@@ -30,9 +32,9 @@ from napari_embed.errors import (
     StoreError,
 )
 from napari_embed.project.atomic import (
+    checksum_bytes,
     checksum_file,
     store_errors,
-    sync_file,
     sync_folder,
     write_atomic,
 )
@@ -214,9 +216,8 @@ class DiskArray:
     def write_chunk(self, chunk: int, values: NDArray[Any]) -> ChunkRecord:
         """Write one whole chunk, flush it to the disk and return its record.
 
-        The ledger must not hold the chunk while this runs: the old file is removed
-        first, because Zarr reads a shard before it replaces it, and would stop at a
-        damaged one.
+        It is encoded in memory and appears whole. The ledger must not hold the chunk
+        while this runs.
         """
         rows = self.spec.rows(chunk)
         expected = (rows.stop - rows.start, *self.spec.shape[1:])
@@ -229,12 +230,17 @@ class DiskArray:
         with _zarr_errors("write", path):
             if path.is_dir() and not path.is_symlink():  # damaged, and in the way
                 shutil.rmtree(path)
-            path.unlink(missing_ok=True)
-            self.zarr[rows] = values
-            sync_file(path)
-            sync_folder(self.path)
-            size, checksum = checksum_file(path)
-        return ChunkRecord(chunk, size, checksum)
+            content = self._encoded(path.name, rows, values)
+            write_atomic(path, content)
+        return ChunkRecord(chunk, len(content), checksum_bytes(content))
+
+    def _encoded(self, key: str, rows: slice, values: NDArray[Any]) -> bytes:
+        """Return the bytes of one chunk as Zarr would store them under ``key``."""
+        metadata = cpu.Buffer.from_bytes(self.spec.metadata_bytes())
+        stored = {"zarr.json": metadata}
+        array = zarr.open_array(MemoryStore(stored), mode="r+", zarr_format=3)
+        array.with_config({"write_empty_chunks": True})[rows] = values
+        return bytes(stored[key].to_bytes())
 
     def damage(self, record: ChunkRecord, *, deep: bool = True) -> str:
         """Return what is wrong with a finished chunk, or "" when nothing is.
