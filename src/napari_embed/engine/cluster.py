@@ -4,7 +4,8 @@ This process drives: it hands out chunks, a few more than there are threads, and
 writes the ledger. Workers write the chunks to the project's folder, which all machines
 share. A chunk of a worker that dies goes to another one. If a chunk takes one worker
 after the other with it, the others are done, and then the run ends with an error that
-names its items. Nothing is waited for without an end.
+names its items. A run without workers ends after a while; a worker that hangs without
+dying is waited for.
 """
 
 from __future__ import annotations
