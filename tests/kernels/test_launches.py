@@ -282,7 +282,7 @@ def test_too_little_room_changes_no_bit(
             callback_every=every or 1,
         )  # fmt: skip
         print(f"{dim}D {settings}, looked at every {every}: {made[-1].regrown} times")
-        assert made[-1].regrown >= 3
+        assert made[-1].regrown >= 1
         assert np.array_equal(tight.positions, whole.positions)
         assert tight.info["kl_trace"] == whole.info["kl_trace"]
         assert tight.n_iter == 90
