@@ -249,6 +249,8 @@ class Controller(Choosing, Deciding, Remembering, Showing, Undoing):
         """Take the former map away; when it is gone show what was opened."""
         self._drop_incoming()
         self._incoming = project
+        # A map of the former project must not come in between.
+        self._background.drop("projection")
         self._map.leave(
             lambda: self._adopt(project, snapshot, **wish), self._not_opened
         )

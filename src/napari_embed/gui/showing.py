@@ -60,6 +60,7 @@ class Showing:
     _map: MapView
     _background: Background
     _project: Any | None
+    _incoming: Any | None
     _decisions: Decisions | None
     _tastes: dict[tuple[str, str], _Taste]
 
@@ -88,7 +89,7 @@ class Showing:
         """Put the map called ``name`` on the canvas."""
         project, info = self._project, self.state.project
         chosen = info.projection(name) if info else None
-        if project is None or chosen is None:
+        if project is None or chosen is None or self._incoming is not None:
             return
 
         def work() -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
