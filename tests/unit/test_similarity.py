@@ -253,7 +253,7 @@ def test_words_where_the_encoder_has_a_text_side(tmp_path, rng, monkeypatch):
     colors[np.arange(30), np.arange(30) % 3] += 9
     np.save(tmp_path / "v.npy", colors)
     spec = SourceSpec("vectors", str(tmp_path / "v.npy"))
-    monkeypatch.setattr(query_vector, "load_encoder", lambda *_, **__: Words())
+    monkeypatch.setattr(query_vector, "load", lambda *_, **__: Words())
     with Project.create(tmp_path / "p.embed", spec, chunk_rows=64) as project:
         made = fingerprint("embeddings", EMBED_VERSION, project.manifest.root, "w")
         for name, print_ in (("words", made), ("other", "of another version")):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from napari_embed.encoders import load_encoder
 from napari_embed.engine.embedding import EMBED_VERSION, OWN_VECTORS
 from napari_embed.engine.likeness import Likeness
+from napari_embed.engine.loading import load
 from napari_embed.engine.progress import JobControl
 from napari_embed.errors import ImageDecodeError, InputError, ModelError
 from napari_embed.params import EmbedParams, fingerprint
@@ -91,14 +91,7 @@ def _encoder(project: ProjectReader, name: str, control: JobControl) -> Encoder:
             "file or a text cannot be compared with. Compare with items instead."
         )
     params = EmbedParams.from_dict(dict(stage.params))
-    encoder = load_encoder(
-        params.encoder,
-        device=params.device,
-        weights=params.weights,
-        batch_size=params.batch_size,
-        random_state=params.random_state,
-        progress=control.reporter("download", unit="bytes"),
-    )
+    encoder = load(params, control)
     made = fingerprint(
         "embeddings", EMBED_VERSION, project.manifest.root, encoder.fingerprint
     )
